@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import platform
 import random
 import statistics
@@ -46,13 +47,19 @@ class Summary:
     median: float
     low: float
     high: float
+    rounds: int
+
+    @property
+    def error(self) -> float:
+        """The standard error of the median, as far as the quartiles tell."""
+        return 0.93 * (self.high - self.low) / math.sqrt(self.rounds)
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Summary:
         if len(values) == 1:
-            return cls(values[0], values[0], values[0])
+            return cls(values[0], values[0], values[0], 1)
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-        return cls(median, low, high)
+        return cls(median, low, high, len(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +80,19 @@ class Figure:
 class Costs:
     """What one operation cost each variant, in microseconds, round by round."""
 
-    def __init__(self, samples: Mapping[str, list[float]]) -> None:
-        self._samples = samples
+    def __init__(self, samples: Mapping[str, Sequence[float]]) -> None:
+        self.samples = samples
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self._samples)
+        return tuple(self.samples)
 
     def cost(self, name: str) -> Summary:
-        return Summary.of(self._samples[name])
+        return Summary.of(self.samples[name])
 
     def added(self, name: str, over: str) -> Summary:
         """What `name` cost more than `over`, compared within each round, so that a slow spell hits both."""
-        pairs = zip(self._samples[name], self._samples[over], strict=True)
+        pairs = zip(self.samples[name], self.samples[over], strict=True)
         return Summary.of([cost - base for cost, base in pairs])
 
     def ratio(self, name: str, other: str, *, over: str | None = None) -> float:

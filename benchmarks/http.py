@@ -1,0 +1,204 @@
+"""What one HTTP request costs: the bare app, ours, and the peers, in one process, side by side.
+
+Added cost is a variant's cost minus the bare app's. Each group of variants runs in a process of its own,
+because several peers keep process-wide state; within a group everything is interleaved. A variant is only
+timed after `peers.verify` has seen its spans and counts. README.md says how to run and read it.
+"""
+
+from __future__ import annotations
+
+if __name__ == "http":
+    raise ImportError(
+        "benchmarks/http.py hides the standard library's http: run `python -m benchmarks.<name>`"
+    )
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import harness, peers
+from benchmarks.harness import Costs, Figure, Summary, Variant
+from restaurant_otel import catalog
+from restaurant_otel.metrics import registry
+
+REQUESTS = 200  # a sample's; contrib's 600 spans stay far below the batch processor's queue of 2,048
+
+
+def asgi(arguments: argparse.Namespace) -> int:
+    variants = _asgi_variants({name: build() for name, build in peers.ASGI.items()})
+    costs = harness.measure(variants, number=REQUESTS, rounds=arguments.rounds)
+
+    def added(ours: str, peer: str) -> float:
+        return costs.ratio(ours, peer, over="bare")
+
+    figures = [
+        Figure("100 %: ours / contrib", added("ours 100 %", "contrib 100 %"), 0.10, 0.05),
+        Figure(
+            "100 %: ours / Starlette's, spans only",
+            added("ours 100 %", "starlette 100 %, no metrics"),
+            0.30,
+            0.15,
+        ),
+        Figure("0 %: ours / contrib", added("ours 0 %", "contrib 0 %"), 0.07, 0.04),
+        Figure(
+            "0 %: ours / prometheus-fastapi-instrumentator",
+            added("ours 0 %", "prometheus-fastapi-instrumentator"),
+            0.30,
+            0.15,
+        ),
+    ]
+    title = "ASGI: Starlette, 20 routes, 8 headers; added cost over the bare app"
+    return harness.report(title, costs, figures, arguments, over="bare")
+
+
+def wsgi(arguments: argparse.Namespace) -> int:
+    return _wsgi("WSGI: a bare callable", peers.WSGI, arguments)
+
+
+def flask(arguments: argparse.Namespace) -> int:
+    return _wsgi("WSGI: Flask, 20 routes", peers.FLASK, arguments)
+
+
+def _wsgi(
+    title: str, table: dict[str, Callable[[], peers.Subject[peers.WSGIApp]]], arguments: argparse.Namespace
+) -> int:
+    variants = []
+    for name, build in table.items():
+        subject = build()
+        run = peers.wsgi_runner(subject)
+        peers.verify(name, subject, run)
+        variants.append(Variant(name, run))
+    costs = harness.measure(variants, number=REQUESTS, rounds=arguments.rounds)
+    figures = [
+        Figure("100 %: ours / contrib", costs.ratio("ours 100 %", "contrib 100 %", over="bare"), 0.15, 0.08)
+    ]
+    return harness.report(f"{title}; added cost over the bare app", costs, figures, arguments, over="bare")
+
+
+def routes(arguments: argparse.Namespace) -> int:
+    """Whether our added cost grows with the number of routes.
+
+    Asked of the first route, where Starlette's own search costs the same in both apps and even a
+    fraction of a microsecond shows, and of the last, where a second search of ours would double the cost.
+    """
+    few, many = 10, 1000
+    places = {"few": (few, 0), "many, first": (many, 0), "many, last": (many, many - 1)}
+    subjects = {
+        f"{who}: {name}": (build(routes=size), f"/area{place}/items/42")
+        for name, (size, place) in places.items()
+        for who, build in (("bare", peers.asgi_bare), ("ours", peers.asgi_ours))
+    }
+    loop = asyncio.new_event_loop()
+    variants = []
+    for name, (subject, path) in subjects.items():
+        size = few if name.endswith("few") else many
+        for place in range(size):  # every route known and counted, as in an app that has run for a while
+            peers.asgi_runner(subject, loop, f"/area{place}/items/42")(1)
+        run = peers.asgi_runner(subject, loop, path)
+        peers.verify(name, subject, run)
+        variants.append(Variant(name, run))
+    costs = harness.measure(variants, number=REQUESTS // 2, rounds=arguments.rounds)
+    figures = [_growth(costs, place) for place in ("first", "last")]
+    return harness.report(f"Growth from {few} to {many} routes", costs, figures, arguments)
+
+
+def _growth(costs: Costs, place: str) -> Figure:
+    """How much more ours adds with many routes than with few; "none measurable" is three standard errors."""
+
+    def added(name: str) -> list[float]:
+        both = zip(costs.samples[f"ours: {name}"], costs.samples[f"bare: {name}"], strict=True)
+        return [ours - bare for ours, bare in both]
+
+    pairs = zip(added(f"many, {place}"), added("few"), strict=True)
+    growth = Summary.of([many - few for many, few in pairs])
+    goal = max(1.0, 3 * growth.error)
+    return Figure(
+        f"added cost with 1,000 routes minus with 10, {place} route", growth.median, goal, unit="us"
+    )
+
+
+def record(arguments: argparse.Namespace) -> int:
+    """One record on a bound histogram cell, the loop around it taken off."""
+    cell = (
+        registry().histogram(catalog.HTTP_SERVER_REQUEST_DURATION).bind("GET", "/", 200, "http", "1.1", None)
+    )
+    values = [0.001, 0.003, 0.007, 0.02, 0.04, 0.09, 0.15, 0.22, 0.7, 3.0]
+
+    def empty(number: int) -> None:
+        for _ in range(number // len(values)):
+            for _value in values:
+                pass
+
+    def recording(number: int) -> None:
+        put = cell.record
+        for _ in range(number // len(values)):
+            for value in values:
+                put(value)
+
+    variants = [Variant("empty loop", empty), Variant("record", recording)]
+    costs = harness.measure(variants, number=50_000, rounds=arguments.rounds)
+    cost = costs.added("record", "empty loop").median
+    figures = [Figure("one histogram record on a bound cell", cost, 0.6, 0.3, unit="us")]
+    return harness.report("Histogram cell", costs, figures, arguments, over="empty loop")
+
+
+def _asgi_variants(subjects: dict[str, peers.Subject[peers.ASGIApp]]) -> list[Variant]:
+    loop = asyncio.new_event_loop()
+    variants = []
+    for name, subject in subjects.items():
+        run = peers.asgi_runner(subject, loop)
+        peers.verify(name, subject, run)
+        variants.append(Variant(name, run))
+    return variants
+
+
+GROUPS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "asgi": asgi,
+    "wsgi": wsgi,
+    "flask": flask,
+    "routes": routes,
+    "record": record,
+}
+
+
+# --- one process a group ------------------------------------------------------------------------------
+
+
+def in_processes(arguments: argparse.Namespace) -> int:
+    """Run each group in a fresh process, without the caller's OTEL_* variables; 1 if any missed a goal."""
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "PROMETHEUS_"))
+    }
+    command = [sys.executable, "-m", "benchmarks.http", "--rounds", str(arguments.rounds)]
+    written: dict[str, Any] = {}
+    statuses = []
+    with tempfile.TemporaryDirectory() as folder:
+        for group in GROUPS:
+            file = Path(folder, f"{group}.json")
+            done = subprocess.run(
+                [*command, "--only", group, "--json", str(file)], env=environment, check=False
+            )
+            statuses.append(done.returncode)
+            if file.exists():
+                written[group] = json.loads(file.read_text())
+    if arguments.json:
+        arguments.json.write_text(json.dumps(written, indent=2) + "\n")
+    return max(statuses)
+
+
+def main() -> int:
+    made = harness.parser(__doc__)
+    made.add_argument("--only", choices=tuple(GROUPS), help="one group, in this process")
+    arguments = harness.parse(made)
+    return GROUPS[arguments.only](arguments) if arguments.only else in_processes(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
