@@ -1,0 +1,87 @@
+"""Fixtures for every test: real servers and receivers that always end with it, spans, metric readings."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import collector as collectors
+from tests.support import prometheus as prometheuses
+from tests.support import servers
+from tests.support.otlp import GrpcReceiver, HttpReceiver, Receiver
+from tests.support.readings import Readings, read_registry
+from tests.support.spans import Spans
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., servers.Server]]:
+    """`serve(server, app, workers=1, env={}, args=(), auto=False) -> Server`: see support/servers.py."""
+    numbers = itertools.count()
+    with ExitStack() as stack:
+
+        def start(server: str, app: str, **options: Any) -> servers.Server:
+            log = tmp_path / f"{server}-{next(numbers)}.log"
+            return stack.enter_context(servers.start(server, app, log=log, **options))
+
+        yield start
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[Callable[..., prometheuses.Prometheus]]:
+    """`prometheus(["127.0.0.1:8000"], config={}) -> Prometheus`; skipped when it is not installed."""
+    numbers = itertools.count()
+    with ExitStack() as stack:
+
+        def start(targets: Sequence[str], config: Mapping[str, Any] | None = None) -> prometheuses.Prometheus:
+            running = prometheuses.start(targets, tmp_path / f"prometheus-{next(numbers)}", config)
+            stack.callback(running.stop)
+            return running
+
+        yield start
+
+
+@pytest.fixture
+def collector(tmp_path: Path) -> Iterator[collectors.Collector]:
+    """A real OpenTelemetry Collector; skipped when none is installed."""
+    running = collectors.start(tmp_path / "collector")
+    yield running
+    running.stop()
+
+
+@pytest.fixture(params=["http", "grpc"])
+def otlp(request: pytest.FixtureRequest) -> Iterator[Receiver]:
+    """An OTLP receiver; the test runs once for each protocol."""
+    receiver = HttpReceiver() if request.param == "http" else GrpcReceiver()
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture
+def otlp_http() -> Iterator[Receiver]:
+    """An OTLP/HTTP receiver."""
+    receiver = HttpReceiver()
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture
+def spans() -> Iterator[Spans]:
+    """Finished spans of a provider of the test's own: pass `tracer_provider=spans.provider`."""
+    held = Spans()
+    yield held
+    held.close()
+
+
+@pytest.fixture
+def added() -> Callable[[], Readings]:
+    """`added()` reads what this process's metrics have gained since the test began.
+
+    The registry lives as long as the process and is not reset: a test looks at the difference.
+    """
+    before = read_registry()
+    return lambda: read_registry() - before

@@ -1,0 +1,1 @@
+"""What must not hurt the app: collectors away or hanging, workers killed, forks at the wrong moment."""

@@ -1,0 +1,101 @@
+"""A real Prometheus that scrapes given targets every second, its data in a folder of the test's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.processes import Process, free_port, required
+from tests.support.servers import clean_env
+from tests.support.wait import eventually
+
+
+class Prometheus:
+    """A running Prometheus; ask it with `query`."""
+
+    def __init__(self, process: Process, port: int) -> None:
+        self.process = process
+        self.url = f"http://127.0.0.1:{port}"
+
+    def query(self, promql: str) -> list[tuple[dict[str, str], float]]:
+        """An instant query's vector as (labels, value); a scalar as one with no labels."""
+        data = self._api("query", query=promql)
+        if data["resultType"] == "scalar":
+            return [({}, float(data["result"][1]))]
+        return [(item["metric"], float(item["value"][1])) for item in data["result"]]
+
+    def value(self, promql: str) -> float | None:
+        """The value of a query with one result; None when it has none."""
+        found = self.query(promql)
+        assert len(found) <= 1, f"{promql} has {len(found)} results"
+        return found[0][1] if found else None
+
+    def history(self, selector: str) -> list[list[float]]:
+        """All samples scraped so far, a list a series, in order of time."""
+        return [
+            [float(v) for _, v in item["values"]]
+            for item in self._api("query", query=f"{selector}[1h]")["result"]
+        ]
+
+    def targets(self) -> list[dict[str, Any]]:
+        """The active targets as the API tells them: `health`, `lastError`, ..."""
+        return list(self._api("targets", state="active")["activeTargets"])
+
+    def exemplars(self, promql: str) -> list[dict[str, Any]]:
+        """Exemplars of the last hour, a dictionary each with `labels` and `value`."""
+        found = self._api("query_exemplars", query=promql, start="0", end="9999999999")
+        return [exemplar for series in found for exemplar in series["exemplars"]]
+
+    def scrapes(self, count: int, within: float = 30.0) -> None:
+        """Wait until each target has been scraped at least `count` times."""
+        eventually(
+            lambda: min((v for _, v in self.query("count_over_time(up[1h])")), default=0) >= count,
+            within=within,
+            what=f"{count} scrapes",
+        )
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.stop(within=5)
+
+    def _api(self, path: str, **params: str) -> Any:
+        answer = httpx.get(f"{self.url}/api/v1/{path}", params=params, timeout=10.0).json()
+        assert answer["status"] == "success", f"Prometheus: {answer}"
+        return answer["data"]
+
+
+def start(targets: Sequence[str], folder: Path, config: Mapping[str, Any] | None = None) -> Prometheus:
+    """Scrape `targets` ("host:port") each second. `config` is added to the scrape job's settings."""
+    program = required("prometheus")
+    port = free_port()
+    job = {"job_name": "app", "static_configs": [{"targets": list(targets)}], **(config or {})}
+    settings = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [job]}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "prometheus.yml").write_text(json.dumps(settings))  # JSON is YAML
+    argv = [
+        program,
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--enable-feature=exemplar-storage",
+        "--log.level=warn",
+    ]
+    process = Process(argv, env=clean_env(), cwd=folder, log=folder / "prometheus.log")
+    running = Prometheus(process, port)
+    try:
+        eventually(lambda: _ready(running), within=20, what="Prometheus is ready")
+    except BaseException as error:
+        running.stop()
+        raise AssertionError(f"Prometheus did not start: {error}\n{process.output()[-2000:]}") from error
+    return running
+
+
+def _ready(running: Prometheus) -> bool:
+    try:
+        return httpx.get(running.url + "/-/ready", timeout=2.0).status_code == 200
+    except httpx.TransportError:
+        return False

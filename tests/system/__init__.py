@@ -1,0 +1,1 @@
+"""Real servers, real clients: the promises that only hold if everything works together."""
