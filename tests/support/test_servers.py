@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from tests.support.servers import Server
+from tests.support.wait import eventually
 
 EVERY_SERVER = [
     ("uvicorn", "starlette_app:app", 2),
@@ -45,8 +46,8 @@ def test_a_server_answers_and_leaves_no_process(
 
 def test_a_server_that_ignores_sigterm_is_killed_with_its_children(serve: Callable[..., Server]) -> None:
     running = serve("gunicorn", "tests.system.apps.bare_wsgi:app", workers=2)
+    eventually(lambda: len(running.process.members()) == 3, what="the arbiter and its two workers")
     members = running.process.members()
-    assert len(members) == 3
     os.kill(running.process.pid, signal.SIGSTOP)
     running.stop(within=0.2)
     assert not any(alive(pid) for pid in members)
