@@ -170,8 +170,7 @@ def report(
 ) -> int:
     """Print costs and figures, write them where ``--json`` says; the exit status: 1 if a goal is missed."""
     show(title, costs, figures, over=over)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(as_json(title, costs, figures, over=over), indent=2) + "\n")
+    write_json(arguments, as_json(title, costs, figures, over=over))
     return 0 if all(figure.holds for figure in figures) else 1
 
 
@@ -179,11 +178,17 @@ def show(title: str, costs: Costs | None, figures: Sequence[Figure], *, over: st
     print(f"\n{title}")
     if costs is not None:
         print()
-        _table(("", "median us", "quartiles", "added us", "quartiles"), _cost_rows(costs, over))
+        table(("", "median us", "quartiles", "added us", "quartiles"), _cost_rows(costs, over))
     if figures:
         print()
-        _table(("figure", "is", "must be", "aim", ""), [_figure_row(figure) for figure in figures])
+        table(("figure", "is", "must be", "aim", ""), [_figure_row(figure) for figure in figures])
     sys.stdout.flush()
+
+
+def write_json(arguments: argparse.Namespace, content: object) -> None:
+    """Write `content` where ``--json`` says, if it says."""
+    if arguments.json:
+        arguments.json.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def as_json(
@@ -256,7 +261,7 @@ def _number(value: float) -> str:
     return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Columns as wide as they need to be: the first to the left, the others to the right."""
     lines = [head, *(row + ("",) * (len(head) - len(row)) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]

@@ -188,8 +188,7 @@ def in_processes(arguments: argparse.Namespace) -> int:
             statuses.append(done.returncode)
             if file.exists():
                 written[group] = json.loads(file.read_text())
-    if arguments.json:
-        arguments.json.write_text(json.dumps(written, indent=2) + "\n")
+    harness.write_json(arguments, written)
     return max(statuses)
 
 
