@@ -370,7 +370,7 @@ def _reopen_after_fork(port: _Port) -> None:
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _SECONDS_FOR_A_REQUEST  # type: ignore[assignment]  # the stub says None
+    timeout = _SECONDS_FOR_A_REQUEST
 
     def log_message(self, *_: Any) -> None:
         """Leave the app's standard error alone."""
@@ -393,7 +393,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     def server_bind(self) -> None:
         """Bind, without the look-up of the host's full name that `HTTPServer` makes."""
         TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[0], self.server_address[1]
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
 
     def serve(self) -> None:

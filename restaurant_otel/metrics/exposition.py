@@ -104,18 +104,18 @@ after each piece does not feel a scrape."""
 
 def render(
     families: Iterable[Family],
-    format: Format = TEXT,  # noqa: A002 - what a caller reads is worth more than a builtin not used here
+    form: Format = TEXT,
     *,
     target_info: Mapping[str, Any] | None = None,
     created: bool = False,
 ) -> Iterator[bytes]:
-    """Write `families` as UTF-8 text, in pieces of about `CHUNK` lines.
+    """Write `families` as UTF-8 text in `form`, in pieces of about `CHUNK` lines.
 
     Families of one Prometheus name must follow each other. `target_info` are the resource's attributes;
     `created` adds the time when counting began to counters and histograms, in OpenMetrics only. Any
     thread; the generator belongs to one caller.
     """
-    openmetrics = format.openmetrics
+    openmetrics = form.openmetrics
     created = created and openmetrics
     texts: list[str] = []
     lines = 0
@@ -194,9 +194,8 @@ _TYPES: Final = {
     Kind.HISTOGRAM: "histogram",
 }
 
-# Where the labels go in a histogram's template, once with a comma after them and once in braces.
 _LABELS: Final = "\x00"
-_BRACED: Final = "\x01"
+"""Where the labels go in a histogram's template."""
 
 
 class _Shape:
@@ -224,7 +223,6 @@ class _Shape:
         self._remembered: dict[tuple[Value, ...], str] = {}
         self._template = _histogram_template(self.name, metric.bounds, exemplars=False)
         self._exemplar_template = _histogram_template(self.name, metric.bounds, exemplars=True)
-        self._totals_template = f"{self.name}_sum{_BRACED} %s\n{self.name}_count{_BRACED} %d\n"
         # OpenMetrics allows a sum (and then a count) only where no measurement can be negative.
         self._openmetrics_totals = not metric.bounds or metric.bounds[0] >= 0
 
@@ -271,22 +269,22 @@ class _Shape:
 
     def histogram(self, point: HistogramPoint, labels: str, openmetrics: bool, created: bool) -> str:
         """The lines of a histogram's point."""
-        template = self._template
+        name = self.name
+        braced = f"{{{labels}}}" if labels else ""
         cumulative = tuple(accumulate(point.counts))
-        arguments: tuple[object, ...] = cumulative
         if openmetrics and any(point.exemplars):
             template = self._exemplar_template
-            arguments = tuple(
-                chain.from_iterable(zip(cumulative, map(_exemplar, point.exemplars), strict=True))
-            )
+            exemplars = map(_exemplar, point.exemplars)
+            arguments = tuple(chain.from_iterable(zip(cumulative, exemplars, strict=True)))
+        else:
+            template, arguments = self._template, cumulative
+        text = template.replace(_LABELS, f"{labels}," if labels else "")
         if self._openmetrics_totals or not openmetrics:
-            template += self._totals_template
-            arguments += (_number(point.sum), cumulative[-1])
-        braced = f"{{{labels}}}" if labels else ""
+            text += f"{name}_sum{braced} {_number(point.sum)}\n{name}_count{braced} %d\n"
+            arguments += (cumulative[-1],)
         if created and point.start:
-            template += f"{self.name}_created{_BRACED} {_number(point.start)}\n"
-        template = template.replace(_LABELS, f"{labels}," if labels else "").replace(_BRACED, braced)
-        return template % arguments
+            text += f"{name}_created{braced} {_number(point.start)}\n"
+        return text % arguments
 
 
 @lru_cache(maxsize=4096)
