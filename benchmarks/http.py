@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import harness, peers
+from benchmarks import anatomy, harness, peers
 from benchmarks.harness import Costs, Figure, Summary, Variant
 from restaurant_otel import catalog
 from restaurant_otel.metrics import registry
@@ -195,7 +195,10 @@ def in_processes(arguments: argparse.Namespace) -> int:
 def main() -> int:
     made = harness.parser(__doc__)
     made.add_argument("--only", choices=tuple(GROUPS), help="one group, in this process")
+    made.add_argument("--profile", action="store_true", help="instead, where our own microseconds go")
     arguments = harness.parse(made)
+    if arguments.profile:
+        return anatomy.run(arguments)
     return GROUPS[arguments.only](arguments) if arguments.only else in_processes(arguments)
 
 
