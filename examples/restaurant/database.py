@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,24 @@ _DRIVERS = {
 }
 
 
-def database_url() -> URL:
+def database_url(env: Mapping[str, str] = os.environ) -> URL:
     """The database to use, with an async driver whatever driver the environment names."""
     default = f"sqlite:///{Path(tempfile.gettempdir()) / 'restaurant-example.sqlite3'}"
-    url = make_url(os.environ.get("DATABASE_URL") or default)
+    url = make_url(env.get("DATABASE_URL") or default)
     system = url.drivername.partition("+")[0]
     if system not in _DRIVERS:
         raise ValueError(f"DATABASE_URL names {system!r}; this example speaks sqlite and postgresql")
     return url.set(drivername=_DRIVERS[system])
 
 
-def make_engine() -> AsyncEngine:
-    """An engine on `database_url()`; whoever calls disposes of it."""
-    url = database_url()
+def make_engine(env: Mapping[str, str] = os.environ) -> AsyncEngine:
+    """An engine on `database_url(env)`; whoever calls disposes of it."""
+    url = database_url(env)
     if url.get_backend_name() == "sqlite":
         engine = create_async_engine(url, connect_args={"timeout": 15})
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         return engine
-    schema = os.environ.get("DATABASE_SCHEMA")
+    schema = env.get("DATABASE_SCHEMA")
     arguments: dict[str, Any] = {"server_settings": {"search_path": schema}} if schema else {}
     return create_async_engine(url, pool_size=10, connect_args=arguments)
 
