@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import subprocess
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -13,9 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from restaurant_otel import catalog
 from restaurant_otel.catalog import Across, Kind, Metric
-from restaurant_otel.metrics import Exemplar, Family, HistogramPoint, NumberPoint, Value, registry
+from restaurant_otel.metrics import Exemplar, Family, HistogramPoint, NumberPoint, Value
 from restaurant_otel.metrics.exposition import CHUNK, OPENMETRICS, TEXT, Format, negotiate, render
 from tests.support.processes import required
+from tests.support.readings import Readings
 
 ORDERS = Metric("shop.orders", "{order}", Kind.COUNTER, "Orders taken.", ("branch", "payment"))
 TABLES = Metric("shop.tables", "", Kind.UP_DOWN_COUNTER, "Tables taken.", ("branch",))
@@ -43,17 +45,6 @@ def samples(page: str, form: Format) -> dict[tuple[str, frozenset[tuple[str, str
 
 def labelled(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     return name, frozenset(labels.items())
-
-
-def errors_counted() -> float:
-    """How often the exposition has left something out in this process."""
-    return sum(
-        point.value
-        for family in registry().collect()
-        if family.metric.name == catalog.TELEMETRY_ERRORS.name
-        for point in family.points
-        if isinstance(point, NumberPoint) and point.values == ("exposition",)
-    )
 
 
 def lint(page: str) -> str:
@@ -446,9 +437,8 @@ def test_more_label_values_than_are_remembered_are_written_all_the_same() -> Non
     ],
 )
 def test_of_two_metrics_with_one_name_the_first_is_shown_and_the_other_counted(
-    form: Format, other: Metric
+    form: Format, other: Metric, added: Callable[[], Readings]
 ) -> None:
-    before = errors_counted()
     page = text(
         Family(ORDERS, [NumberPoint(("a", "b"), 1.0)]),
         Family(other, [NumberPoint((), 99.0)]),
@@ -460,7 +450,7 @@ def test_of_two_metrics_with_one_name_the_first_is_shown_and_the_other_counted(
     assert 99.0 not in found.values()
     assert found[labelled("shop_orders_total", branch="a", payment="b")] == 1.0
     assert found[labelled("shop_tables", branch="a")] == 2.0
-    assert errors_counted() == before + 1
+    assert added().total("restaurant_telemetry_errors_total", restaurant_telemetry_part="exposition") == 1
     if not form.openmetrics:
         assert lint(page) == ""
 
@@ -489,8 +479,7 @@ def test_pieces_and_attribute_sets_of_one_metric_become_one_family(form: Format)
 
 
 @BOTH
-def test_a_series_is_shown_once(form: Format) -> None:
-    before = errors_counted()
+def test_a_series_is_shown_once(form: Format, added: Callable[[], Readings]) -> None:
     other_attributes = Metric(
         ORDERS.name, ORDERS.unit, Kind.COUNTER, ORDERS.help, ("payment", "branch", "guest")
     )
@@ -500,7 +489,7 @@ def test_a_series_is_shown_once(form: Format) -> None:
         form=form,
     )
     assert list(samples(page, form).values()) == [1.0]
-    assert errors_counted() == before + 1
+    assert added().total("restaurant_telemetry_errors_total", restaurant_telemetry_part="exposition") == 1
 
 
 # --- pieces -------------------------------------------------------------------------------------------
