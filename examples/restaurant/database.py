@@ -46,5 +46,7 @@ def make_engine(env: Mapping[str, str] = os.environ) -> AsyncEngine:
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     """Let several workers read while one writes; a demo's data need not survive a power cut."""
+    cursor = connection.cursor()
     for pragma in ("journal_mode = WAL", "synchronous = OFF", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {pragma}").close()
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

@@ -137,6 +137,15 @@ async def plan_shifts(visitor: Visitor) -> None:
     await visitor.ask("GET", f"/schedules?date={visitor.day()}", 200)
 
 
+async def swap_shift(visitor: Visitor) -> None:
+    """Give somebody's first shift to a colleague."""
+    user = visitor.user()
+    colleague = user + 1 if user % USERS_A_BRANCH else user - 1
+    shifts = (await visitor.ask("GET", f"/schedules?user={user}", 200)).json()
+    if shifts:
+        await visitor.ask("PUT", f"/schedules/{shifts[0]['id']}?to={colleague}", 200)
+
+
 async def change_price(visitor: Visitor) -> None:
     """A new price for a dish, and one that is refused."""
     price = visitor.chance.randrange(250, 2400, 50)
@@ -241,6 +250,7 @@ MIX: tuple[tuple[int, Visit], ...] = (
     (10, manage_people),
     (2, hire),
     (8, plan_shifts),
+    (2, swap_shift),
     (2, change_price),
     (5, print_roster),
     (6, search),

@@ -39,7 +39,7 @@ async def roster(request: Request) -> JSONResponse:
 
 
 async def bestsellers(request: Request) -> JSONResponse:
-    """Dishes often ordered together. Slow: holds each of the latest lines against every other one."""
+    """Dishes often ordered together. Slow on SQLite: holds each of the latest lines against every other."""
     one, other = aliased(OrderItem), aliased(OrderItem)
     latest = select(func.max(OrderItem.id)).scalar_subquery() - LATEST_LINES
     pairs = (
