@@ -276,5 +276,7 @@ TELEMETRY_WORKERS: Final = Metric(
     "Worker processes whose numbers this answer holds.",
 )
 
-METRICS: Final[tuple[Metric, ...]] = tuple(value for value in dict(globals()).values() if isinstance(value, Metric))
+METRICS: Final[tuple[Metric, ...]] = tuple(
+    value for value in dict(globals()).values() if isinstance(value, Metric)
+)
 """All of the above, in the order of this file."""

@@ -16,6 +16,9 @@ class Served(Protocol):
     def route(self) -> str | None:
         """The route template matched so far, such as ``/users/{id}``; None while unknown."""
 
+    def add_timing(self, phase: str, seconds: float) -> None:
+        """Add `seconds` to a phase of the ``Server-Timing`` header; nothing where that is not wanted."""
+
 
 current_request: ContextVar[Served | None] = ContextVar("restaurant_otel_request", default=None)
 

@@ -1,13 +1,219 @@
-"""Placeholder until the real module lands (minutes)."""
+"""`instrument(app)`: the one line, for any kind of app; and the entry point for ``opentelemetry-instrument``.
 
-from typing import Any
+What it does for each framework is what its own documentation advises for the outermost middleware, so that
+the response of the framework's own error handling is seen as well.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any, Final, TypeVar, cast
+
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+
+from restaurant_otel import routes
+from restaurant_otel.errors import survived
+from restaurant_otel.middleware import ASGIMiddleware, WSGIMiddleware
+from restaurant_otel.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+App = TypeVar("App")
+
+_MARK: Final = "_restaurant_otel"
 
 
-def instrument(app: Any, **settings: Any) -> Any:
-    """Return app."""
+def instrument(app: App, **settings: Any) -> App:
+    """Trace and count every request of `app`, every query of its engines, and answer /metrics.
+
+    A Starlette, FastAPI, Flask or Django app object is instrumented in place and returned; any other ASGI
+    or WSGI callable is returned wrapped, so write ``app = instrument(app)``. A second call changes nothing.
+    `settings` are listed in docs/settings.md.
+
+    Call it when the app is made, from the thread that makes it; nothing is started before the first request.
+
+    Raises:
+        SettingsError: a setting is unknown or malformed.
+        TypeError: `app` is neither an ASGI nor a WSGI application.
+    """
+    if getattr(app, _MARK, None) is not None or isinstance(app, (ASGIMiddleware, WSGIMiddleware)):
+        Settings.resolve(**settings)  # a mistake in the settings is told all the same
+        return app
+    if _is_a("starlette.applications", "Starlette", app):
+        _instrument_starlette(app, settings)
+    elif _is_a("flask", "Flask", app):
+        _instrument_flask(app, settings)
+    elif _is_a("django.core.handlers.wsgi", "WSGIHandler", app):
+        _instrument_django(app, WSGIMiddleware, settings)
+    elif _is_a("django.core.handlers.asgi", "ASGIHandler", app):
+        _instrument_django(app, ASGIMiddleware, settings)
+    else:
+        return cast("App", _wrap(app, settings))
     return app
 
 
-def uninstrument(app: Any) -> Any:
-    """Return app."""
+def uninstrument(app: App) -> App:
+    """Undo `instrument` on a Starlette, FastAPI, Flask or Django app; the app inside, for a wrapped callable.
+
+    Requests under way end as they began. An app that was not instrumented is returned as it is.
+    """
+    if isinstance(app, (ASGIMiddleware, WSGIMiddleware)):
+        return app.app  # type: ignore[return-value]
+    undo: Callable[[], None] | None = getattr(app, _MARK, None)
+    if undo is not None:
+        undo()
+        delattr(app, _MARK)
     return app
+
+
+# --- frameworks --------------------------------------------------------------------------------------
+
+
+def _instrument_starlette(app: Any, settings: dict[str, Any]) -> None:
+    Settings.resolve(**settings)  # now, not at the first request, when the middleware is built
+    build = app.build_middleware_stack
+
+    def build_and_wrap() -> Any:
+        # Outermost, around Starlette's own error handling: the 500 it answers is seen as it is sent.
+        return ASGIMiddleware(build(), routes_of=app, **settings)
+
+    app.build_middleware_stack = build_and_wrap
+    if app.middleware_stack is not None:  # the app has already served: its stack is built
+        app.middleware_stack = ASGIMiddleware(app.middleware_stack, routes_of=app, **settings)
+
+    def undo() -> None:
+        del app.build_middleware_stack
+        if isinstance(app.middleware_stack, ASGIMiddleware):
+            app.middleware_stack = app.middleware_stack.app
+
+    setattr(app, _MARK, undo)
+
+
+def _instrument_flask(app: Any, settings: dict[str, Any]) -> None:
+    app.wsgi_app = WSGIMiddleware(app.wsgi_app, **settings)
+
+    def undo() -> None:
+        if isinstance(app.wsgi_app, WSGIMiddleware):
+            app.wsgi_app = app.wsgi_app.app
+        routes.restore(app)
+
+    setattr(app, _MARK, undo)
+
+
+def _instrument_django(app: Any, kind: type[Any], settings: dict[str, Any]) -> None:
+    """Give the handler a class whose ``__call__`` goes through the middleware: it has no other place for one."""
+    plain = type(app)
+    middleware = kind(partial(plain.__call__, app), **settings)
+
+    def call(self: Any, *arguments: Any) -> Any:  # noqa: ARG001 - the signature of a method
+        return middleware(*arguments)
+
+    app.__class__ = type(plain.__name__, (plain,), {"__call__": call, "__module__": plain.__module__})
+
+    def undo() -> None:
+        app.__class__ = plain
+        routes.restore(app)
+
+    setattr(app, _MARK, undo)
+
+
+def _wrap(app: Any, settings: dict[str, Any]) -> Any:
+    kind = _kind(app)
+    if kind == "asgi":
+        return ASGIMiddleware(app, **settings)
+    if kind == "asgi2":
+        return ASGIMiddleware(_asgi3(app), **settings)
+    if kind == "wsgi":
+        return WSGIMiddleware(app, **settings)
+    raise TypeError(
+        f"restaurant-otel: {app!r} is neither an ASGI application (a coroutine function of scope, receive, send) "
+        "nor a WSGI application (a callable of environ, start_response). If it is one, wrap it with "
+        "restaurant_otel.ASGIMiddleware or restaurant_otel.WSGIMiddleware."
+    )
+
+
+def _kind(app: Any) -> str | None:
+    if not callable(app):
+        return None
+    inner = app
+    while isinstance(inner, partial):
+        inner = inner.func
+    call = inner if inspect.isroutine(inner) or inspect.isclass(inner) else type(inner).__call__
+    if inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(call):
+        return "asgi"
+    try:
+        required = [
+            parameter
+            for parameter in inspect.signature(app).parameters.values()
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+            and parameter.default is parameter.empty
+        ]
+    except (TypeError, ValueError):
+        return None
+    return {1: "asgi2", 2: "wsgi", 3: "asgi"}.get(len(required))
+
+
+def _asgi3(app: Any) -> Any:
+    """A double-callable of ASGI 2 as the single callable of ASGI 3."""
+
+    async def single(scope: Any, receive: Any, send: Any) -> None:
+        await app(scope)(receive, send)
+
+    return single
+
+
+def _is_a(module: str, name: str, app: object) -> bool:
+    """Whether `app` is an instance of a framework's class, without importing the framework."""
+    found = getattr(sys.modules.get(module), name, None)
+    return isinstance(found, type) and isinstance(app, found)
+
+
+# --- no line at all -----------------------------------------------------------------------------------
+
+
+class RestaurantInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+    """``opentelemetry-instrument``'s way in: every app that is made from now on is instrumented."""
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """None: what is installed is instrumented, what is not is left alone."""
+        return ()
+
+    def _instrument(self, **settings: Any) -> None:
+        self._undo = [
+            undo
+            for module, name, method in (
+                ("starlette.applications", "Starlette", "__init__"),
+                ("flask", "Flask", "__init__"),
+                ("django.core.handlers.wsgi", "WSGIHandler", "__init__"),
+                ("django.core.handlers.asgi", "ASGIHandler", "__init__"),
+            )
+            if (undo := _instrument_when_made(module, name, method, settings)) is not None
+        ]
+
+    def _uninstrument(self, **_: Any) -> None:
+        for undo in self._undo:
+            undo()
+
+
+def _instrument_when_made(
+    module: str, name: str, method: str, settings: dict[str, Any]
+) -> Callable[[], None] | None:
+    try:
+        kind = getattr(__import__(module, fromlist=[name]), name)
+    except ImportError:
+        return None
+    plain = getattr(kind, method)
+
+    def init(self: Any, *arguments: Any, **keywords: Any) -> None:
+        plain(self, *arguments, **keywords)
+        try:
+            instrument(self, **settings)
+        except Exception as error:  # noqa: BLE001 - nobody wrote our line: nobody expects our errors
+            survived("auto-instrumentation", error)
+
+    setattr(kind, method, init)
+    return lambda: setattr(kind, method, plain)

@@ -1,9 +1,202 @@
-"""Placeholder until the real module lands (minutes)."""
+"""`ASGIMiddleware` and `WSGIMiddleware`: what happens to each request of an app that has been given one line.
+
+They decide only what a request is (excluded, a scrape of /metrics, a WebSocket, one that an outer instance
+already watches) and hand it to an exchange of its own (`serving`). Nothing about a request is kept here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, TypeAlias
+
+from opentelemetry.context import attach, detach
+
+from restaurant_otel import telemetry
+
+try:
+    from restaurant_otel import sql
+except ImportError:
+    sql = None
+from restaurant_otel.conventions import wsgi_path
+from restaurant_otel.current import current_request
+from restaurant_otel.endpoint import MetricsEndpoint
+from restaurant_otel.errors import survived
+from restaurant_otel.routes import AsgiRoutes, WsgiRoutes
+from restaurant_otel.serving.asgi import HttpExchange, Message, Receive, Scope, Send
+from restaurant_otel.serving.observer import Observer
+from restaurant_otel.serving.websocket import WebSocketExchange
+from restaurant_otel.serving.wsgi import Environ, StartResponse, WsgiExchange
+from restaurant_otel.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+ASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
+WSGIApp: TypeAlias = Callable[[Any, Any], Iterable[bytes]]
+
+_SEEN: Final = "restaurant_otel.seen"
+# Starlette's own instrumentation leaves a request alone that carries this key: it is how it avoids itself.
+_STARLETTES_OWN: Final = "starlette.opentelemetry"
 
 
-class ASGIMiddleware:
-    """Nothing."""
+class _Middleware:
+    """What both kinds have in common."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._settings = Settings.resolve(**settings)
+        self._disabled = telemetry.disabled()
+        self._excluded = self._settings.excluded_urls
+        self._observer = Observer(self._settings)
+        self._metrics_path = self._settings.metrics_path
+        self._endpoint: MetricsEndpoint | None = None
+        if sql and hasattr(sql, "install") and self._settings.sql and not self._disabled:
+            sql.install(tracer=telemetry.tracer)
+
+    def _get_ready(self) -> None:
+        """Set up what must wait until the app runs: providers, the endpoint, its port."""
+        observer = self._observer
+        observer.get_ready()
+        observer.join_workers()
+        if self._endpoint is None:
+            endpoint = MetricsEndpoint(
+                self._settings, observer.telemetry.shared_resource, telemetry.before_scrape
+            )
+            if self._settings.metrics_port is not None:
+                endpoint.listen()
+            self._endpoint = endpoint
 
 
-class WSGIMiddleware:
-    """Nothing."""
+class ASGIMiddleware(_Middleware):
+    """Traces and counts every HTTP request and WebSocket of an ASGI app, and answers /metrics.
+
+    Keyword arguments are the settings (see docs/settings.md), those of OpenTelemetry contrib's
+    ``OpenTelemetryMiddleware`` among them. One instance may serve any number of requests, event loops and
+    threads at once. `routes_of` is the app whose routing tables name the routes, where that is not `app`.
+
+    Raises:
+        SettingsError: a setting is unknown or malformed.
+    """
+
+    def __init__(self, app: ASGIApp, *, routes_of: ASGIApp | None = None, **settings: Any) -> None:
+        super().__init__(settings)
+        self.app = app
+        self._routes = AsgiRoutes(app if routes_of is None else routes_of)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, WebSocket or lifespan."""
+        kind = scope["type"]
+        if self._disabled or (kind != "http" and kind != "websocket") or _SEEN in scope:
+            if kind == "lifespan" and not self._disabled:
+                send = self._at_start(send)
+            await self.app(scope, receive, send)
+            return
+        try:
+            if self._excluded is not None and self._excluded.search(scope["path"]):
+                exchange = None
+            else:
+                if not self._observer.ready or self._endpoint is None:
+                    self._get_ready()
+                self._observer.join_workers()
+                if kind == "http" and scope["path"] == self._metrics_path and self._answers(scope):
+                    await self._endpoint.respond_asgi(scope, receive, send)  # type: ignore[union-attr]
+                    return
+                exchange = self._exchange(kind, scope, receive, send)
+        except Exception as error:  # noqa: BLE001 - never into the app
+            survived("request", error)
+            exchange = None
+        if exchange is None:
+            await self.app(scope, receive, send)
+            return
+        token, request = attach(exchange.context), current_request.set(exchange)
+        try:
+            await self.app(scope, exchange.receive, exchange.send)
+        except BaseException as error:
+            exchange.close(error)
+            raise
+        else:
+            exchange.close(None)
+        finally:
+            current_request.reset(request)
+            detach(token)
+
+    def _exchange(
+        self, kind: str, scope: Scope, receive: Receive, send: Send
+    ) -> HttpExchange | WebSocketExchange:
+        make = HttpExchange if kind == "http" else WebSocketExchange
+        exchange = make(self._observer, self._routes, scope, receive, send)
+        scope[_SEEN] = True
+        scope.setdefault(_STARLETTES_OWN, True)
+        return exchange
+
+    def _answers(self, scope: Scope) -> bool:
+        return self._endpoint is not None and self._endpoint.allows_asgi(scope)
+
+    def _at_start(self, send: Send) -> Send:
+        """`send` that sets telemetry up once the app has started, so that the first request need not wait."""
+
+        async def send_and_get_ready(message: Message) -> None:
+            if message.get("type") == "lifespan.startup.complete":
+                try:
+                    self._get_ready()
+                except Exception as error:  # noqa: BLE001 - never into the app
+                    survived("set-up", error)
+            await send(message)
+
+        return send_and_get_ready
+
+
+class WSGIMiddleware(_Middleware):
+    """Traces and counts every request of a WSGI app, and answers /metrics.
+
+    Keyword arguments are the settings (see docs/settings.md), those of OpenTelemetry contrib's WSGI
+    ``OpenTelemetryMiddleware`` among them. One instance may serve any number of threads at once.
+
+    Raises:
+        SettingsError: a setting is unknown or malformed.
+    """
+
+    def __init__(self, app: WSGIApp, **settings: Any) -> None:
+        super().__init__(settings)
+        self.app = app
+        self._routes = WsgiRoutes(app)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve one request."""
+        if self._disabled or _SEEN in environ:
+            return self.app(environ, start_response)
+        try:
+            exchange = self._exchange(environ, start_response)
+            if exchange is not None and not isinstance(exchange, WsgiExchange):
+                return exchange
+        except Exception as error:  # noqa: BLE001 - never into the app
+            survived("request", error)
+            exchange = None
+        if exchange is None:
+            return self.app(environ, start_response)
+        token, request = attach(exchange.context), current_request.set(exchange)
+        try:
+            body = self.app(environ, exchange.start_response)
+        except BaseException as error:
+            exchange.close(error, complete=False)
+            raise
+        finally:
+            current_request.reset(request)
+            detach(token)
+        return exchange.wrap(body)
+
+    def _exchange(
+        self, environ: Environ, start_response: StartResponse
+    ) -> WsgiExchange | Iterable[bytes] | None:
+        """An exchange for the request, or the answer to a scrape, or None for a request to be left alone."""
+        path = environ.get("PATH_INFO") or "/"
+        if self._excluded is not None and self._excluded.search(wsgi_path(environ)):
+            return None
+        if not self._observer.ready or self._endpoint is None:
+            self._get_ready()
+        self._observer.join_workers()
+        endpoint = self._endpoint
+        if path == self._metrics_path and endpoint is not None and endpoint.allows_wsgi(environ):
+            return endpoint.respond_wsgi(environ, start_response)
+        exchange = WsgiExchange(self._observer, self._routes, environ, start_response)
+        environ[_SEEN] = True
+        return exchange

@@ -1,9 +1,423 @@
-"""Placeholder until the real module lands (minutes)."""
+"""All settings, once: keyword arguments over environment variables over defaults.
 
+Each field of `Settings` carries its environment variables, its reader and its one-line explanation; the
+settings table in the docs is made from them. Values are checked here, at start, and nowhere else: what a
+`Settings` object holds is ready for use on the request path.
+"""
 
-class Settings:
-    """Nothing."""
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+ENV_PREFIX: Final = "RESTAURANT_OTEL_"
+
+LOCAL_NETWORKS: Final = (
+    "127.0.0.0/8",
+    "::1/128",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "fc00::/7",
+    "fe80::/10",
+)
+"""Loopback, private (RFC 1918, RFC 4193) and link-local addresses."""
+
+ALWAYS_REDACTED: Final = (
+    "authorization",
+    "cookie",
+    "proxy-authorization",
+    "set-cookie",
+    "x-api-key",
+    "x-auth-token",
+    "x-csrf-token",
+)
+"""Headers whose values are never recorded, whatever the settings say."""
+
+OPT_IN_ATTRIBUTES: Final = (
+    "client.port",
+    "http.request.body.size",
+    "http.response.body.size",
+    "network.local.address",
+    "network.local.port",
+    "network.transport",
+)
+"""The opt-in span attributes of the HTTP conventions that can be had from a server."""
 
 
 class SettingsError(ValueError):
-    """Nothing."""
+    """A setting is unknown or malformed. The message names it, its value and what is allowed."""
+
+
+def _fail(name: str, value: object, wanted: str) -> SettingsError:
+    return SettingsError(f"restaurant-otel: setting {name!r} is {value!r}, but must be {wanted}")
+
+
+# --- readers: (setting's name, raw value) -> value ready for use --------------------------------------
+
+
+def _flag(name: str, raw: object) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    words = {
+        "true": True,
+        "1": True,
+        "yes": True,
+        "on": True,
+        "false": False,
+        "0": False,
+        "no": False,
+        "off": False,
+    }
+    if isinstance(raw, str) and raw.strip().lower() in words:
+        return words[raw.strip().lower()]
+    raise _fail(name, raw, "true or false")
+
+
+def _whole_number(least: int, most: int) -> Callable[[str, object], int]:
+    def read(name: str, raw: object) -> int:
+        wanted = f"a whole number from {least} to {most}"
+        if isinstance(raw, bool) or not isinstance(raw, (int, str)):
+            raise _fail(name, raw, wanted)
+        try:
+            number = int(raw)
+        except ValueError:
+            raise _fail(name, raw, wanted) from None
+        if not least <= number <= most:
+            raise _fail(name, raw, wanted)
+        return number
+
+    return read
+
+
+def _number(least: float, most: float) -> Callable[[str, object], float]:
+    def read(name: str, raw: object) -> float:
+        wanted = f"a number from {least:g} to {most:g}"
+        if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
+            raise _fail(name, raw, wanted)
+        try:
+            number = float(raw)
+        except ValueError:
+            raise _fail(name, raw, wanted) from None
+        if not least <= number <= most:
+            raise _fail(name, raw, wanted)
+        return number
+
+    return read
+
+
+def _words(name: str, raw: object) -> tuple[str, ...]:
+    items: Iterable[object]
+    if isinstance(raw, str):
+        items = raw.split(",")
+    elif isinstance(raw, Iterable):
+        items = raw
+    else:
+        raise _fail(name, raw, "a comma-separated string or a sequence of strings")
+    words = []
+    for item in items:
+        if not isinstance(item, str):
+            raise _fail(name, raw, "a comma-separated string or a sequence of strings")
+        if item.strip():
+            words.append(item.strip())
+    return tuple(words)
+
+
+def _words_of(allowed: tuple[str, ...]) -> Callable[[str, object], frozenset[str]]:
+    def read(name: str, raw: object) -> frozenset[str]:
+        if isinstance(raw, str) and raw.strip().lower() == "all":
+            return frozenset(allowed)
+        words = _words(name, raw)
+        for word in words:
+            if word not in allowed:
+                raise _fail(name, word, f"all, or some of: {', '.join(allowed)}")
+        return frozenset(words)
+
+    return read
+
+
+def _patterns(name: str, raw: object) -> tuple[re.Pattern[str], ...]:
+    patterns = []
+    for word in _words(name, raw):
+        try:
+            patterns.append(re.compile(word, re.IGNORECASE))
+        except re.error as error:
+            raise _fail(name, word, f"a regular expression ({error})") from None
+    return tuple(patterns)
+
+
+def _redacted_patterns(name: str, raw: object) -> tuple[re.Pattern[str], ...]:
+    return (*_patterns(name, ALWAYS_REDACTED), *_patterns(name, raw))
+
+
+def _excluded_urls(name: str, raw: object) -> re.Pattern[str] | None:
+    # Contrib's own exclusion list is accepted too: it keeps its expressions in a public-looking attribute.
+    expressions = getattr(raw, "_excluded_urls", raw)
+    words = [] if expressions is None else _words(name, expressions)
+    if not words:
+        return None
+    for word in words:
+        try:
+            re.compile(word)
+        except re.error as error:
+            raise _fail(name, word, f"a regular expression ({error})") from None
+    # Anchored at the borders of path segments: `health` means /health and /api/health/live, not /healthcare.
+    starts, ends = r"(?:^|(?<=/)|(?=/))", r"(?:$|(?<=/)|(?=/))"
+    return re.compile("|".join(f"{starts}(?:{word}){ends}" for word in words))
+
+
+def _hook(name: str, raw: object) -> Callable[..., Any] | None:
+    if raw is None or callable(raw):
+        return raw
+    raise _fail(name, raw, "a callable or None")
+
+
+def _provider(method: str) -> Callable[[str, object], Any]:
+    def read(name: str, raw: object) -> Any:
+        if raw is None or callable(getattr(raw, method, None)):
+            return raw
+        raise _fail(name, raw, f"a provider with a method {method}(), or None")
+
+    return read
+
+
+def _path(name: str, raw: object) -> str | None:
+    if raw is None or raw is False:
+        return None
+    if isinstance(raw, str):
+        if raw.strip().lower() in {"", "off", "none"}:
+            return None
+        if raw.startswith("/") and not re.search(r"[\s?#]", raw):
+            return raw
+    raise _fail(name, raw, 'a path that begins with "/", or "off"')
+
+
+def _token(name: str, raw: object) -> str | None:
+    if raw is None or raw == "":
+        return None
+    if isinstance(raw, str) and len(raw) >= 16 and raw.isascii() and raw.isprintable() and " " not in raw:
+        return raw
+    # The value is a secret: it is not repeated in the message.
+    raise SettingsError(
+        f"restaurant-otel: setting {name!r} must be at least 16 printable ASCII characters, no spaces"
+    )
+
+
+def _networks(name: str, raw: object) -> tuple[str, ...]:
+    words = _words(name, raw)
+    for word in words:
+        try:
+            ipaddress.ip_network(word)
+        except ValueError as error:
+            raise _fail(name, word, f"networks such as 10.0.0.0/8 ({error})") from None
+    return words
+
+
+def _port(name: str, raw: object) -> int | None:
+    return None if raw is None or raw == "" else _whole_number(1, 65535)(name, raw)
+
+
+def _host(name: str, raw: object) -> str:
+    if isinstance(raw, str) and raw and not re.search(r"\s", raw):
+        return raw
+    raise _fail(name, raw, "a host name or an address")
+
+
+def _setting(
+    read: Callable[[str, object], Any],
+    default: object,
+    explain: str,
+    *env: str,
+    group: str = "Requests",
+    keyword_only: bool = False,
+) -> Any:
+    return dataclasses.field(
+        metadata={
+            "read": read,
+            "raw": default,
+            "explain": explain,
+            "env": env,
+            "group": group,
+            "code": keyword_only,
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set, read and checked. Make one with `Settings.resolve`."""
+
+    excluded_urls: re.Pattern[str] | None = _setting(
+        _excluded_urls,
+        "",
+        "Regular expressions, matched against whole segments of the path; what matches is neither traced nor counted.",
+        "OTEL_PYTHON_EXCLUDED_URLS",
+    )
+    http_capture_headers_server_request: tuple[re.Pattern[str], ...] = _setting(
+        _patterns,
+        (),
+        "Names (regular expressions) of request headers to record as span attributes.",
+        "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST",
+    )
+    http_capture_headers_server_response: tuple[re.Pattern[str], ...] = _setting(
+        _patterns,
+        (),
+        "Names (regular expressions) of response headers to record as span attributes.",
+        "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE",
+    )
+    http_capture_headers_sanitize_fields: tuple[re.Pattern[str], ...] = _setting(
+        _redacted_patterns,
+        (),
+        "Further headers whose recorded value is `[REDACTED]`; those that carry credentials always are.",
+        "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS",
+    )
+    opt_in_attributes: frozenset[str] = _setting(
+        _words_of(OPT_IN_ATTRIBUTES),
+        (),
+        f"Opt-in span attributes: `all`, or some of {', '.join(OPT_IN_ATTRIBUTES)}.",
+    )
+    baggage_attributes: tuple[str, ...] = _setting(
+        _words, (), "Baggage keys whose values become span attributes of the same name."
+    )
+    trace_response_header: bool = _setting(
+        _flag, False, "Send the W3C `traceresponse` header, so that a client can find its trace."
+    )
+    server_timing: bool = _setting(
+        _flag,
+        False,
+        "Send a `Server-Timing` header: time until the response began, in SQL, and in `measure()` blocks.",
+    )
+    exclude_spans: frozenset[str] = _setting(
+        _words_of(("receive", "send")),
+        (),
+        "Accepted from contrib's middleware; there are no receive and send spans here to exclude.",
+    )
+    default_span_details: Callable[..., Any] | None = _setting(
+        _hook,
+        None,
+        "Called with the scope or environ; returns the span's name and more attributes.",
+        keyword_only=True,
+    )
+    server_request_hook: Callable[..., Any] | None = _setting(
+        _hook, None, "ASGI: called with the span and the scope when a request begins.", keyword_only=True
+    )
+    client_request_hook: Callable[..., Any] | None = _setting(
+        _hook, None, "ASGI: called with the span, the scope and each message received.", keyword_only=True
+    )
+    client_response_hook: Callable[..., Any] | None = _setting(
+        _hook, None, "ASGI: called with the span, the scope and each message sent.", keyword_only=True
+    )
+    request_hook: Callable[..., Any] | None = _setting(
+        _hook, None, "WSGI: called with the span and the environ when a request begins.", keyword_only=True
+    )
+    response_hook: Callable[..., Any] | None = _setting(
+        _hook, None, "WSGI: called with the span, the environ, the status and the headers.", keyword_only=True
+    )
+    tracer_provider: Any = _setting(
+        _provider("get_tracer"),
+        None,
+        "Where spans go; else the global provider, else one made from the `OTEL_*` variables.",
+        group="Telemetry",
+        keyword_only=True,
+    )
+    meter_provider: Any = _setting(
+        _provider("get_meter"),
+        None,
+        "Where metrics go besides /metrics; else the global provider, else one made from the `OTEL_*` variables.",
+        group="Telemetry",
+        keyword_only=True,
+    )
+    sql: bool = _setting(
+        _flag, True, "Trace and count every query of every SQLAlchemy engine.", group="Telemetry"
+    )
+    series_limit: int = _setting(
+        _whole_number(1, 1_000_000),
+        2000,
+        "Attribute sets a metric may have; what goes over is added to one set marked `otel.metric.overflow`.",
+        group="Telemetry",
+    )
+    metrics_path: str | None = _setting(
+        _path, "/metrics", "Where the app answers Prometheus; `off` for nowhere.", group="/metrics"
+    )
+    metrics_networks: tuple[str, ...] = _setting(
+        _networks,
+        LOCAL_NETWORKS,
+        "Networks whose direct requests are answered; all others get the app's own 404.",
+        group="/metrics",
+    )
+    metrics_token: str | None = _setting(
+        _token,
+        None,
+        "When set, `Authorization: Bearer <token>` is required, and suffices from anywhere.",
+        group="/metrics",
+    )
+    metrics_port: int | None = _setting(
+        _port, None, "A port of its own for /metrics, besides the app's.", group="/metrics"
+    )
+    metrics_host: str = _setting(
+        _host, "127.0.0.1", "The address that `metrics_port` listens on.", group="/metrics"
+    )
+    metrics_created: bool = _setting(
+        _flag,
+        False,
+        "Add a `_created` sample to each counter and histogram in OpenMetrics.",
+        group="/metrics",
+    )
+
+    @classmethod
+    def resolve(cls, environ: Mapping[str, str] | None = None, /, **given: object) -> Settings:
+        """Settings from keyword arguments, then `environ` (default: the process's), then defaults.
+
+        Raises:
+            SettingsError: a keyword or a ``RESTAURANT_OTEL_*`` variable is unknown, or a value is malformed.
+        """
+        environ = os.environ if environ is None else environ
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        for name in given:
+            if name not in known:
+                raise SettingsError(_unknown("setting", name, known))
+        variables = {variable for field in known.values() for variable in env_names(field)} | set(
+            PROCESS_VARIABLES
+        )
+        for variable in environ:
+            if variable.startswith(ENV_PREFIX) and variable not in variables:
+                raise SettingsError(_unknown("environment variable", variable, variables))
+        return cls(**{name: _read(field, given, environ) for name, field in known.items()})
+
+
+PROCESS_VARIABLES: Final = {
+    "RESTAURANT_OTEL_WORKERS_DIR": "A folder that the workers of one app share, where they cannot find each other.",
+    "RESTAURANT_OTEL_GROUP": "A name that the workers of one app share, where they cannot find each other.",
+}
+"""Read once a process by the metric core, before any app is instrumented; not keywords."""
+
+
+def env_names(field: dataclasses.Field[Any]) -> tuple[str, ...]:
+    """The environment variables that a setting reads, the first found wins; none for code-only settings."""
+    return () if field.metadata["code"] else (ENV_PREFIX + field.name.upper(), *field.metadata["env"])
+
+
+def _read(field: dataclasses.Field[Any], given: Mapping[str, object], environ: Mapping[str, str]) -> Any:
+    read: Callable[[str, object], Any] = field.metadata["read"]
+    if field.name in given:
+        return read(field.name, given[field.name])
+    for variable in env_names(field):
+        if variable in environ:
+            return read(variable, environ[variable])
+    return read(field.name, field.metadata["raw"])
+
+
+def _unknown(what: str, name: str, allowed: Iterable[str]) -> str:
+    names = sorted(allowed)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"restaurant-otel: unknown {what} {name!r}.{hint} Allowed: {', '.join(names)}"

@@ -1,0 +1,218 @@
+"""A request as OpenTelemetry attributes, by the stable HTTP semantic conventions.
+
+Pure functions from what a server hands over (an ASGI scope, a WSGI environ) to attribute values. Whatever
+a client sends, they neither raise nor let text through that an exporter could not encode. They know
+nothing of spans, metrics or settings.
+
+Source: https://opentelemetry.io/docs/specs/semconv/http/http-spans/
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+Attributes: TypeAlias = dict[str, Any]
+Address: TypeAlias = tuple[str, int | None]
+
+OTHER: Final = "_OTHER"
+_STANDARD_METHODS: Final = "CONNECT,DELETE,GET,HEAD,OPTIONS,PATCH,POST,PUT,QUERY,TRACE"
+_SCHEMES: Final = {"http": "http", "https": "https", "ws": "ws", "wss": "wss"}
+_VERSIONS: Final = {"1.0": "1.0", "1.1": "1.1", "2": "2", "2.0": "2", "3": "3", "3.0": "3"}
+_SENSITIVE_QUERY: Final = re.compile(r"((?:^|&)(?:AWSAccessKeyId|Signature|sig|X-Goog-Signature)=)[^&]*")
+_HOSTS_REMEMBERED: Final = 256
+_hosts: dict[str, Address | None] = {}
+
+
+def _known_methods() -> dict[str, str]:
+    # The variable that the conventions name for servers with methods of their own; it replaces the list.
+    names = os.environ.get("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS") or _STANDARD_METHODS
+    return {name.strip(): name.strip() for name in names.split(",") if name.strip()}
+
+
+KNOWN_METHODS: Final = _known_methods()
+
+
+def known_method(method: str) -> str:
+    """The method if it is a known one, else ``_OTHER``: clients may not invent label values."""
+    return KNOWN_METHODS.get(method, OTHER)
+
+
+def known_scheme(scheme: str) -> str:
+    """``http``, ``https``, ``ws`` or ``wss``, else ``_OTHER``."""
+    return _SCHEMES.get(scheme, OTHER)
+
+
+def known_version(version: str) -> str | None:
+    """The HTTP version as the conventions write it (``1.1``, ``2``, ``3``); None where it is not one of them."""
+    return _VERSIONS.get(version)
+
+
+def known_status(status: object) -> int | None:
+    """A status code from 100 to 599, else None."""
+    return status if isinstance(status, int) and 100 <= status <= 599 else None
+
+
+def wsgi_status(status: object) -> int | None:
+    """The code of a WSGI status line, with or without a reason; None where there is none."""
+    code = str(status)[:3]
+    return known_status(int(code)) if len(code) == 3 and code.isascii() and code.isdigit() else None
+
+
+def content_length(value: str | bytes | None) -> int | None:
+    """A Content-Length in bytes; None where it is absent or not a plain number."""
+    if value is None:
+        return None
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    # 18 digits are an exabyte: more is nonsense that a float could not even count.
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+def error_type(error: BaseException) -> str:
+    """The value of ``error.type`` for an exception."""
+    return type(error).__qualname__
+
+
+def printable(text: str) -> str:
+    """`text` with what UTF-8 cannot encode (lone surrogates) replaced: one such value would cost a whole batch."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def redacted_query(query: str) -> str:
+    """A query string without the values of the parameters that the conventions call sensitive."""
+    return _SENSITIVE_QUERY.sub(r"\1REDACTED", query) if "=" in query else query
+
+
+def host_and_port(host: str) -> Address | None:
+    """A Host header's name and port; None where it is malformed. Remembers the few that recur."""
+    try:
+        return _hosts[host]
+    except KeyError:
+        parsed = _parse_host(host)
+        if len(_hosts) < _HOSTS_REMEMBERED:
+            _hosts[host] = parsed
+        return parsed
+
+
+def _parse_host(host: str) -> Address | None:
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+)(?::(\d{1,5}))?", host)
+    if match is None:
+        return None
+    return match[1].strip("[]"), int(match[2]) if match[2] else None
+
+
+def _put_address(attributes: Attributes, name: str, address: Any) -> None:
+    """An ASGI ``client`` or ``server`` pair, which servers fill with more freedom than the protocol allows."""
+    if isinstance(address, (list, tuple)) and address and isinstance(address[0], str) and address[0]:
+        attributes[f"{name}.address"] = printable(address[0])
+        if len(address) > 1 and isinstance(address[1], int):
+            attributes[f"{name}.port"] = address[1]
+
+
+def asgi_attributes(
+    scope: Mapping[str, Any], headers: Mapping[bytes, list[bytes]], opt_in: frozenset[str]
+) -> Attributes:
+    """Span attributes known when an ASGI request or WebSocket begins.
+
+    `headers` holds at least ``host`` and ``user-agent`` where the client sent them, names in lower case.
+    """
+    raw_method = scope.get("method", "GET")
+    method = KNOWN_METHODS.get(raw_method, OTHER)
+    attributes: Attributes = {
+        "http.request.method": method,
+        "url.path": printable(scope.get("path") or "/"),
+        "url.scheme": _SCHEMES.get(scope.get("scheme", "http"), OTHER),
+    }
+    if method is OTHER:
+        attributes["http.request.method_original"] = printable(str(raw_method))
+    query = scope.get("query_string")
+    if query:
+        attributes["url.query"] = redacted_query(
+            query.decode("latin-1") if isinstance(query, bytes) else printable(query)
+        )
+    version = _VERSIONS.get(scope.get("http_version", ""))
+    if version is not None:
+        attributes["network.protocol.version"] = version
+    host = headers.get(b"host")
+    _put_server(attributes, host[0].decode("latin-1") if host else None, scope.get("server"))
+    client = scope.get("client")
+    if client:
+        _put_client(attributes, client, opt_in)
+    agent = headers.get(b"user-agent")
+    if agent:
+        attributes["user_agent.original"] = agent[0].decode("latin-1")
+    if opt_in:
+        _put_local(attributes, scope.get("server"), opt_in)
+    return attributes
+
+
+def wsgi_attributes(environ: Mapping[str, Any], opt_in: frozenset[str]) -> Attributes:
+    """Span attributes known when a WSGI request begins."""
+    raw_method = environ.get("REQUEST_METHOD", "GET")
+    method = KNOWN_METHODS.get(raw_method, OTHER)
+    attributes: Attributes = {
+        "http.request.method": method,
+        "url.path": wsgi_path(environ),
+        "url.scheme": _SCHEMES.get(environ.get("wsgi.url_scheme", "http"), OTHER),
+    }
+    if method is OTHER:
+        attributes["http.request.method_original"] = printable(str(raw_method))
+    query = environ.get("QUERY_STRING")
+    if query:
+        attributes["url.query"] = redacted_query(printable(query))
+    version = wsgi_version(environ)
+    if version is not None:
+        attributes["network.protocol.version"] = version
+    server = (environ.get("SERVER_NAME"), content_length(environ.get("SERVER_PORT")))
+    _put_server(attributes, environ.get("HTTP_HOST"), server)
+    client = environ.get("REMOTE_ADDR")
+    if client:
+        _put_client(attributes, (client, content_length(environ.get("REMOTE_PORT"))), opt_in)
+    agent = environ.get("HTTP_USER_AGENT")
+    if agent:
+        attributes["user_agent.original"] = printable(agent)
+    if opt_in:
+        _put_local(attributes, server, opt_in)
+    return attributes
+
+
+def wsgi_path(environ: Mapping[str, Any]) -> str:
+    """SCRIPT_NAME and PATH_INFO as text: WSGI hands over bytes disguised as latin-1."""
+    path = f"{environ.get('SCRIPT_NAME') or ''}{environ.get('PATH_INFO') or ''}" or "/"
+    return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def wsgi_version(environ: Mapping[str, Any]) -> str | None:
+    """The HTTP version of a WSGI request; None where the server does not tell."""
+    return _VERSIONS.get(str(environ.get("SERVER_PROTOCOL", ""))[5:])
+
+
+def _put_server(attributes: Attributes, host: str | None, server: Any) -> None:
+    address = host_and_port(host) if host else None
+    if address is None:
+        _put_address(attributes, "server", server)
+        return
+    attributes["server.address"] = printable(address[0])
+    port = address[1]
+    if port is None and isinstance(server, (list, tuple)) and len(server) > 1 and isinstance(server[1], int):
+        port = server[1]
+    if port is not None:
+        attributes["server.port"] = port
+
+
+def _put_client(attributes: Attributes, client: Any, opt_in: frozenset[str]) -> None:
+    _put_address(attributes, "network.peer", client)
+    address = attributes.get("network.peer.address")
+    if address is None:
+        return
+    attributes["client.address"] = address
+    if "client.port" in opt_in and "network.peer.port" in attributes:
+        attributes["client.port"] = attributes["network.peer.port"]
+
+
+def _put_local(attributes: Attributes, server: Any, opt_in: frozenset[str]) -> None:
+    local: Attributes = {"network.transport": "tcp"}
+    _put_address(local, "network.local", server)
+    attributes.update({name: value for name, value in local.items() if name in opt_in})

@@ -1,0 +1,241 @@
+"""One HTTP request over ASGI, from its scope to its last byte.
+
+The exchange stands between the app and the server as `receive` and `send`. It is finished when the last
+part of the response has been sent, so that background tasks do not count as latency, or when the app
+returns or raises, whichever tells the outcome.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import Awaitable, Callable, MutableMapping
+from time import perf_counter
+from typing import Any, TypeAlias
+
+from opentelemetry.context import get_current
+
+from restaurant_otel.conventions import (
+    KNOWN_METHODS,
+    OTHER,
+    asgi_attributes,
+    content_length,
+    error_type,
+    known_scheme,
+    known_status,
+    known_version,
+)
+from restaurant_otel.errors import survived
+from restaurant_otel.routes import AsgiRoutes
+from restaurant_otel.serving.observer import (
+    CANCELLED,
+    CLIENT_DISCONNECT,
+    INCOMPLETE,
+    Observer,
+    call_hook,
+)
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+
+class HttpExchange:
+    """One request and its response. Used by the task that serves it, and read by SQL and `measure`."""
+
+    __slots__ = (
+        "_active",
+        "_closed",
+        "_completed",
+        "_disconnected",
+        "_finished",
+        "_first_byte",
+        "_found",
+        "_method",
+        "_observer",
+        "_receive",
+        "_request_size",
+        "_response_headers",
+        "_response_size",
+        "_routes",
+        "_scope",
+        "_send",
+        "_span",
+        "_started",
+        "_status",
+        "_timings",
+        "_trailers",
+        "context",
+    )
+
+    def __init__(
+        self, observer: Observer, routes: AsgiRoutes, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self._started = perf_counter()
+        self._observer = observer
+        self._routes = routes
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._status: int | None = None
+        self._first_byte: float | None = None
+        self._completed: float | None = None
+        self._finished = False
+        self._disconnected = False
+        self._trailers = False
+        self._response_size = 0
+        self._response_headers: Any = ()
+        self._timings: dict[str, float] | None = None
+        self._begin()
+
+    # --- the beginning ---------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        observer, scope = self._observer, self._scope
+        self._found = found = observer.pick(scope.get("headers", ()))
+        length = found.get(b"content-length")
+        # Without a length the body, if there is one, is counted as it is read.
+        self._request_size = content_length(length[0]) or 0 if length else 0
+        self._method = method = KNOWN_METHODS.get(scope.get("method", "GET"), OTHER)
+        self._span, self.context = observer.start_span(
+            scope, method if method is not OTHER else "HTTP", found, get_current(), self._attributes
+        )
+        if observer.settings.server_request_hook is not None and self._span.is_recording():
+            call_hook(observer.settings.server_request_hook, self._span, scope)
+        self._active = observer.active(method, known_scheme(scope.get("scheme", "http")))
+        self._active.add(1)
+
+    def _attributes(self) -> dict[str, Any]:
+        return asgi_attributes(self._scope, self._found, self._observer.opt_in)
+
+    # --- what others may ask while it runs --------------------------------------------------------------
+
+    @property
+    def route(self) -> str | None:
+        """The route template, as soon as the app's router has found it."""
+        return self._routes.template(self._scope)
+
+    def add_timing(self, phase: str, seconds: float) -> None:
+        """Add to a phase of the ``Server-Timing`` header, if that header is wanted."""
+        if self._observer.settings.server_timing:
+            if self._timings is None:
+                self._timings = {}
+            self._timings[phase] = self._timings.get(phase, 0.0) + seconds
+
+    # --- between the app and the server -----------------------------------------------------------------
+
+    async def receive(self) -> Message:
+        """The server's next message, after a look at it."""
+        message = await self._receive()
+        try:
+            if message["type"] == "http.disconnect":
+                # After the response this is how a server says that the exchange is over.
+                self._disconnected = self._completed is None
+            elif b"content-length" not in self._found:
+                self._request_size += len(message.get("body", b""))
+            if self._observer.settings.client_request_hook is not None and self._span.is_recording():
+                call_hook(self._observer.settings.client_request_hook, self._span, self._scope, message)
+        except Exception as error:  # noqa: BLE001 - never into the app
+            survived("request", error)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass the app's next message on, after a look at it."""
+        last = False
+        try:
+            kind = message["type"]
+            if kind == "http.response.body":
+                self._response_size += len(message.get("body", b""))
+                last = not message.get("more_body", False) and not self._trailers
+            elif kind == "http.response.start":
+                message = self._response_starts(message)
+            elif kind == "http.response.trailers":
+                last = not message.get("more_trailers", False)
+            elif kind == "http.response.pathsend":
+                self._response_size = content_length(_header(self._response_headers, b"content-length")) or 0
+                last = not self._trailers
+            elif kind == "http.response.zerocopysend":
+                self._response_size += message.get("count") or 0
+                last = not message.get("more_body", False)
+            if self._observer.settings.client_response_hook is not None and self._span.is_recording():
+                call_hook(self._observer.settings.client_response_hook, self._span, self._scope, message)
+        except Exception as error:  # noqa: BLE001 - never into the app
+            survived("response", error)
+        try:
+            await self._send(message)
+        except OSError:
+            # The protocol's way to say that the client has gone.
+            self._disconnected = self._completed is None
+            raise
+        if last and self._completed is None:
+            self._completed = perf_counter()
+            if self._status is not None and self._status < 500:
+                # A failure waits for the exception that may follow its response.
+                self._finish(None)
+
+    def _response_starts(self, message: Message) -> Message:
+        self._status = message["status"]
+        self._first_byte = perf_counter() - self._started
+        self._response_headers = message.get("headers", ())
+        self._trailers = bool(message.get("trailers", False))
+        if self._observer.decorates:
+            extra = self._observer.extra_headers(self._span, self._started, self._timings)
+            encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in extra]
+            return {**message, "headers": [*self._response_headers, *encoded]}
+        return message
+
+    # --- the end -----------------------------------------------------------------------------------------
+
+    def close(self, error: BaseException | None) -> None:
+        """The app has returned, or raised `error`."""
+        try:
+            self._finish(error)
+        except Exception as own:  # noqa: BLE001 - never into the app
+            survived("request", own)
+
+    def _finish(self, error: BaseException | None) -> None:
+        if self._finished:
+            return
+        self._finished = True
+        self._active.add(-1)
+        seconds = (self._completed or perf_counter()) - self._started
+        status = known_status(self._status)
+        outcome, problem = self._judge(status, error)
+        if self._status is None and problem is not None:
+            status = 500  # what every server answers for an app that did not
+        route = self._routes.template(self._scope)
+        scheme = known_scheme(self._scope.get("scheme", "http"))
+        version = known_version(self._scope.get("http_version", ""))
+        self._observer.finish(
+            self._span,
+            (self._method, route, status, scheme, version, problem),
+            seconds,
+            self._first_byte,
+            (self._request_size, self._response_size),
+            outcome,
+            error,
+            self._response_headers,
+        )
+
+    def _judge(self, status: int | None, error: BaseException | None) -> tuple[str | None, str | None]:
+        """What interrupted the response, and the ``error.type``; None for neither."""
+        if self._completed is not None:
+            if error is not None and (status is None or status >= 500):
+                return None, error_type(error)
+            return None, str(status) if status is not None and status >= 500 else None
+        if self._disconnected:
+            return CLIENT_DISCONNECT, None
+        if error is not None and is_cancellation(error):
+            return CANCELLED, None
+        if error is not None:
+            return None, error_type(error)
+        return INCOMPLETE, INCOMPLETE
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether `error` is asyncio's or trio's way to end a task from outside."""
+    return isinstance(error, CancelledError) or type(error).__name__ == "Cancelled"
+
+
+def _header(headers: Any, wanted: bytes) -> bytes | None:
+    return next((value for name, value in headers if name.lower() == wanted), None)

@@ -1,0 +1,157 @@
+"""One WebSocket over ASGI, from its handshake to its close.
+
+It has a span and metrics of its own: a connection that stays open for an hour by design would drown the
+latency of requests. The span is named as the handshake, which is a GET.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any, Final
+
+from opentelemetry.context import get_current
+
+from restaurant_otel import catalog
+from restaurant_otel.conventions import asgi_attributes, error_type, known_scheme, known_status
+from restaurant_otel.errors import survived
+from restaurant_otel.metrics import registry
+from restaurant_otel.routes import AsgiRoutes
+from restaurant_otel.serving.asgi import Message, Receive, Scope, Send, is_cancellation
+from restaurant_otel.serving.observer import CANCELLED, Observer, call_hook, end_span
+
+_NO_STATUS: Final = 1005  # RFC 6455: the close frame carried no code
+_ABNORMAL: Final = 1006  # RFC 6455: the connection ended without a close frame
+
+
+class WebSocketExchange:
+    """One connection. Used by the task that serves it, and read by SQL and `measure`."""
+
+    def __init__(
+        self, observer: Observer, routes: AsgiRoutes, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self._started = perf_counter()
+        self._observer = observer
+        self._routes = routes
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._status: int | None = None
+        self._close_code: int | None = None
+        self._received = 0
+        self._sent = 0
+        self._found = observer.pick(scope.get("headers", ()))
+        self._span, self.context = observer.start_span(
+            scope, "GET", self._found, get_current(), self._attributes
+        )
+        if self._span.is_recording():
+            call_hook(observer.settings.server_request_hook, self._span, scope)
+        scheme = known_scheme(scope.get("scheme", "ws"))
+        self._active = registry().counter(catalog.WEBSOCKET_ACTIVE_CONNECTIONS).bind(scheme)
+        self._active.add(1)
+
+    def _attributes(self) -> dict[str, Any]:
+        scope = {"method": "GET", "scheme": "ws", **self._scope}
+        return asgi_attributes(scope, self._found, self._observer.opt_in)
+
+    @property
+    def route(self) -> str | None:
+        """The route template, as soon as the app's router has found it."""
+        return self._routes.template(self._scope)
+
+    def add_timing(self, phase: str, seconds: float) -> None:
+        """Nothing: a WebSocket has no response header to show it in."""
+
+    async def receive(self) -> Message:
+        """The server's next message, after a look at it."""
+        message = await self._receive()
+        try:
+            if message["type"] == "websocket.receive":
+                self._received += 1
+            elif message["type"] == "websocket.disconnect" and self._close_code is None:
+                self._close_code = _code(message.get("code"), _NO_STATUS)
+            if self._span.is_recording():
+                call_hook(self._observer.settings.client_request_hook, self._span, self._scope, message)
+        except Exception as error:  # noqa: BLE001 - never into the app
+            survived("websocket", error)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass the app's next message on, after a look at it."""
+        try:
+            self._look_at_sent(message)
+        except Exception as error:  # noqa: BLE001 - never into the app
+            survived("websocket", error)
+        await self._send(message)
+
+    def _look_at_sent(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "websocket.send":
+            self._sent += 1
+        elif kind == "websocket.accept":
+            self._status = 101
+        elif kind == "websocket.http.response.start":
+            self._status = known_status(message["status"])
+        elif kind == "websocket.close":
+            if self._status is None:
+                self._status = 403  # by the protocol, closing instead of accepting refuses the handshake
+            elif self._close_code is None:
+                self._close_code = _code(message.get("code"), 1000)
+        if self._span.is_recording():
+            call_hook(self._observer.settings.client_response_hook, self._span, self._scope, message)
+
+    def close(self, error: BaseException | None) -> None:
+        """The app has returned, or raised `error`."""
+        try:
+            self._finish(error)
+        except Exception as own:  # noqa: BLE001 - never into the app
+            survived("websocket", own)
+
+    def _finish(self, error: BaseException | None) -> None:
+        self._active.add(-1)
+        cancelled = error is not None and is_cancellation(error)
+        problem = error_type(error) if error is not None and not cancelled else None
+        code = self._close_code
+        if code is None and self._status == 101:
+            code = (
+                1011 if problem is not None else _ABNORMAL
+            )  # 1011 is what servers send for an app that raised
+        route = self.route
+        cells = registry()
+        duration = cells.histogram(catalog.WEBSOCKET_CONNECTION_DURATION).bind(route, code, problem)
+        duration.record(perf_counter() - self._started)
+        for direction, count in (("receive", self._received), ("transmit", self._sent)):
+            if count:
+                cells.counter(catalog.WEBSOCKET_MESSAGES).bind(route, direction).add(count)
+        if self._span.is_recording():
+            self._end_span(route, code, problem, error, cancelled=cancelled)
+
+    def _end_span(
+        self,
+        route: str | None,
+        code: int | None,
+        problem: str | None,
+        error: BaseException | None,
+        *,
+        cancelled: bool,
+    ) -> None:
+        known = {
+            "http.route": route,
+            "http.response.status_code": self._status,
+            "restaurant.websocket.close_code": code,
+            "restaurant.websocket.messages.received": self._received,
+            "restaurant.websocket.messages.sent": self._sent,
+            "restaurant.outcome": CANCELLED if cancelled else None,
+            "error.type": problem,
+        }
+        attributes = {name: value for name, value in known.items() if value is not None}
+        name = "GET" if route is None else f"GET {route}"
+        end_span(self._span, name, attributes, error, failed=problem is not None)
+
+
+def _code(code: object, default: int) -> int | None:
+    """A close code as a label: those of RFC 6455 and the private range an app defines, never a client's whim."""
+    if code is None:
+        return default
+    if not isinstance(code, int):
+        return None
+    return code if 1000 <= code <= 1015 else 4000 if 4000 <= code <= 4999 else None

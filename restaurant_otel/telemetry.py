@@ -1,0 +1,199 @@
+"""Where telemetry goes: the host app's providers if it has any, else ours, made once a process.
+
+The order of preference, for traces and for metrics alike: the provider given as a setting; the global one
+that the app or ``opentelemetry-instrument`` has set; one of our own, made from the standard ``OTEL_*``
+variables. Nothing that exists is ever replaced. All of it happens at the first request, query or lifespan
+start, not at import: by then the app has had its chance to set providers, and a pre-forking server has
+forked.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Any, Final, Literal
+
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+
+from restaurant_otel import identity
+from restaurant_otel._version import __version__
+from restaurant_otel.errors import survived
+from restaurant_otel.metrics import registry
+
+try:
+    from restaurant_otel.metrics.otlp import build_metric_reader
+    from restaurant_otel.metrics.sdk import MirrorReader
+except ImportError:
+    MirrorReader = None
+from restaurant_otel.settings import Settings
+from restaurant_otel.tracing.propagation import Extractor
+from restaurant_otel.tracing.queue import SpanQueue
+from restaurant_otel.tracing.spans import SCHEMA, SCOPE, Spans, spans_of
+
+logger = logging.getLogger(__name__)
+
+Signal = Literal["TRACES", "METRICS"]
+
+
+class Telemetry:
+    """The providers in force for one set of settings."""
+
+    def __init__(self, tracer_provider: trace.TracerProvider | None, resource: Resource) -> None:
+        self.spans: Spans = spans_of(tracer_provider)
+        self.tracer: trace.Tracer = (
+            trace.NoOpTracer()
+            if tracer_provider is None
+            else tracer_provider.get_tracer(SCOPE, __version__, SCHEMA)
+        )
+        self.extractor = Extractor()
+        self.shared_resource: Mapping[str, Any] = identity.shared_attributes(resource.attributes)
+
+
+def disabled() -> bool:
+    """Whether the operator has switched OpenTelemetry off with ``OTEL_SDK_DISABLED``."""
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+_lock = threading.RLock()
+_global: Telemetry | None = None
+_mirror: MirrorReader | None = None
+
+
+def before_scrape() -> None:
+    """Bring the numbers of the host app's own OpenTelemetry instruments up to date."""
+    if _mirror is not None:
+        _mirror.mirror()
+
+
+def telemetry_for(settings: Settings) -> Telemetry:
+    """The telemetry that `settings` ask for; the process-wide one where they name no provider.
+
+    Never raises: what cannot be set up is logged, and left out. Any thread.
+    """
+    global _global
+    with _lock:
+        if settings.tracer_provider is None and settings.meter_provider is None:
+            if _global is None:
+                _global = _set_up(None, None)
+            return _global
+        return _set_up(settings.tracer_provider, settings.meter_provider)
+
+
+def tracer() -> trace.Tracer:
+    """The process-wide tracer, for parts that no app's settings reach (SQL)."""
+    current = _global
+    return current.tracer if current is not None else telemetry_for(Settings.resolve({})).tracer
+
+
+def _set_up(
+    tracer_provider: trace.TracerProvider | None, meter_provider: metrics.MeterProvider | None
+) -> Telemetry:
+    resource = _survive(identity.resource, Resource.get_empty())
+    _survive(lambda: _set_up_metrics(meter_provider, resource), None)
+    found = tracer_provider or _host_tracer_provider()
+    if found is None:
+        found = _survive(lambda: _own_tracer_provider(resource), None)
+    return Telemetry(found, getattr(found, "resource", resource))
+
+
+def _survive(make: Callable[[], Any], otherwise: Any) -> Any:
+    try:
+        return make()
+    except Exception as error:  # noqa: BLE001 - exporters and detectors are other people's code
+        survived("set-up", error)
+        return otherwise
+
+
+# --- traces ------------------------------------------------------------------------------------------
+
+
+def _host_tracer_provider() -> trace.TracerProvider | None:
+    provider = trace.get_tracer_provider()
+    return None if isinstance(provider, trace.ProxyTracerProvider) else provider
+
+
+def _own_tracer_provider(resource: Resource) -> TracerProvider | None:
+    exporters = [make() for make in _exporters("TRACES")]
+    if not exporters:
+        return None
+    provider = tracer_provider_with(exporters, resource)
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+def tracer_provider_with(exporters: list[Any], resource: Resource | None = None) -> TracerProvider:
+    """An SDK provider that hands spans to `exporters` through our queue; sampler and limits by ``OTEL_*``."""
+    provider = TracerProvider(resource=resource)
+    for exporter in exporters:
+        provider.add_span_processor(SpanQueue(exporter))
+    return provider
+
+
+# --- metrics -----------------------------------------------------------------------------------------
+
+
+def _set_up_metrics(given: metrics.MeterProvider | None, resource: Resource) -> None:
+    provider = given or _host_meter_provider()
+    if provider is not None:
+        # The host's pipeline gets the same numbers through the public API; /metrics keeps answering from the cells.
+        registry().use_meter(provider.get_meter(SCOPE, __version__, schema_url=SCHEMA))
+        return
+    global _mirror
+    if MirrorReader is None:
+        return
+    _mirror = MirrorReader(registry())
+    readers: list[Any] = [_mirror]
+    readers += [build_metric_reader(make(), registry(), resource) for make in _exporters("METRICS")]
+    metrics.set_meter_provider(MeterProvider(readers, resource))
+
+
+def _host_meter_provider() -> metrics.MeterProvider | None:
+    provider = metrics.get_meter_provider()
+    # The API has no public name for "not set yet"; a test tells should this one change.
+    return None if type(provider).__name__ == "_ProxyMeterProvider" else provider
+
+
+# --- exporters by the standard variables ------------------------------------------------------------
+
+_PROTOCOLS: Final = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
+
+
+def _exporters(signal: Signal) -> list[Callable[[], Any]]:
+    found = []
+    for name in exporter_names(signal, os.environ):
+        points = entry_points(group=f"opentelemetry_{signal.lower()}_exporter", name=name)
+        if not points:
+            logger.error(
+                "OpenTelemetry %s exporter %r is not installed; for OTLP: pip install 'restaurant-otel[otlp]'",
+                signal.lower(),
+                name,
+            )
+            continue
+        found.append(next(iter(points)).load())
+    return found
+
+
+def exporter_names(signal: Signal, environ: Mapping[str, str]) -> list[str]:
+    """The exporters that the standard variables ask for, by entry point name.
+
+    ``OTEL_TRACES_EXPORTER`` and ``OTEL_METRICS_EXPORTER`` decide; where one is not set, an OTLP endpoint
+    asks for OTLP, and nothing asks for nothing. ``prometheus`` is what /metrics does already.
+    """
+    names = environ.get(f"OTEL_{signal}_EXPORTER", "").strip()
+    if not names:
+        endpoint = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") or environ.get(
+            "OTEL_EXPORTER_OTLP_ENDPOINT"
+        )
+        names = "otlp" if endpoint else ""
+    protocol = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL") or environ.get(
+        "OTEL_EXPORTER_OTLP_PROTOCOL"
+    )
+    otlp = _PROTOCOLS.get((protocol or "http/protobuf").strip(), f"otlp protocol {protocol}")
+    wanted = [name.strip() for name in names.split(",")]
+    return [otlp if name == "otlp" else name for name in wanted if name not in {"", "none", "prometheus"}]
