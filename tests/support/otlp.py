@@ -113,6 +113,11 @@ class Receiver:
                     return found
         return []
 
+    def all_points(self, name: str) -> list[Point]:
+        """The points called `name` of every push, in order of arrival."""
+        with self._lock:
+            return [point for push in self._pushes for point in push if point.name == name]
+
     def wait_for_spans(self, count: int, kind: int | None = None, within: float = 20.0) -> list[Span]:
         """The spans, once there are at least `count`."""
         eventually(

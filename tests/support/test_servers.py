@@ -36,7 +36,7 @@ def alive(pid: int) -> bool:
 def test_a_server_answers_and_leaves_no_process(
     serve: Callable[..., Server], server: str, app: str, workers: int
 ) -> None:
-    running = serve(server, f"tests.system.apps.{app}", workers=workers)
+    running = serve(server, f"tests.system.apps.{app}", workers=workers, env={"NO_LINE": "1"})
     assert running.get("/").content == b"hello from the restaurant\n"
     members = running.process.members()
     assert os.getpid() not in members
@@ -45,7 +45,7 @@ def test_a_server_answers_and_leaves_no_process(
 
 
 def test_a_server_that_ignores_sigterm_is_killed_with_its_children(serve: Callable[..., Server]) -> None:
-    running = serve("gunicorn", "tests.system.apps.bare_wsgi:app", workers=2)
+    running = serve("gunicorn", "tests.system.apps.bare_wsgi:app", workers=2, env={"NO_LINE": "1"})
     eventually(lambda: len(running.process.members()) == 3, what="the arbiter and its two workers")
     members = running.process.members()
     os.kill(running.process.pid, signal.SIGSTOP)
