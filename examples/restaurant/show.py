@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from examples.restaurant.figures import Figures, Tally
+from examples.restaurant.figures import Figures
 
 BUSIEST = 6
 HEADINGS = ("route", "requests", "errors", "mean", "p95", "queries each")
@@ -67,16 +67,15 @@ def _findings(whole: Figures) -> list[str]:
     served = _by_time(whole)
     if not served:
         return ["nothing was asked"]
-    hungriest = max(served, key=whole.queries_each)
     slowest = max(served, key=lambda route: whole.requests[route].mean)
+    hungriest = max(served, key=whole.queries_each)
     weakest = max(served, key=lambda route: whole.requests[route].errors)
-    found = [
-        f"most queries for one request: {hungriest} ({whole.queries_each(hungriest):.1f})",
-        f"slowest on average: {slowest} ({_ms(whole.requests[slowest].mean)})",
-    ]
-    failed: Tally = whole.requests[weakest]
-    if failed.errors:
-        found.append(f"most errors: {weakest} ({_percent(failed.error_share)} of its requests)")
+    found = [f"slowest on average: {slowest} ({_ms(whole.requests[slowest].mean)})"]
+    if queries := whole.queries_each(hungriest):
+        found.append(f"most queries for one request: {hungriest} ({queries:.1f})")
+    if whole.requests[weakest].errors:
+        share = _percent(whole.requests[weakest].error_share)
+        found.append(f"most errors: {weakest} ({share} of its requests)")
     return found
 
 

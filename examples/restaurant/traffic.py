@@ -104,7 +104,9 @@ async def eat(visitor: Visitor) -> None:
     """Order, look at the order, pay: every fifth time the card terminal fails."""
     order = await visitor.new_order(visitor.branch())
     await visitor.ask("GET", f"/orders/{order}", 200)
-    await visitor.ask("POST", f"/orders/{order}/payment", 200 if order % 5 else 500)
+    expected = 200 if order % 5 else 500
+    # uvicorn hangs up after an error that nobody caught: nothing else may be sent on this connection.
+    await visitor.ask("POST", f"/orders/{order}/payment", expected, headers={"connection": "close"})
 
 
 async def check_orders(visitor: Visitor) -> None:

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
 from examples.restaurant.models import STATUSES, Branch, MenuItem, Order, OrderItem
-from examples.restaurant.pages import PAGE_SIZE, body, number, query, row_or_404, session
+from examples.restaurant.pages import LARGEST_ID, PAGE_SIZE, body, number, query, row_or_404, session
 from restaurant_otel import measure
 
 BATCH = 100
@@ -73,8 +73,8 @@ async def place_order(request: Request) -> JSONResponse:
     values = await body(request, branch_id=int, guest_name=str, dishes=list)
     wanted: dict[Any, int] = {}
     for dish in values["dishes"]:
-        if type(dish) is not int:
-            raise HTTPException(400, "dishes: expected numbers")
+        if type(dish) is not int or not 0 < dish <= LARGEST_ID:
+            raise HTTPException(400, "dishes: expected the numbers of dishes")
         wanted[dish] = wanted.get(dish, 0) + 1
     if not 0 < len(wanted) <= 50:
         raise HTTPException(400, "dishes: between 1 and 50")

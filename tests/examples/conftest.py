@@ -1,0 +1,30 @@
+"""The example app on its own server and its own data, for all tests of a module."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from examples.restaurant.database import make_engine
+from examples.restaurant.seed import seed
+from tests.support import servers
+
+
+async def _fill(env: dict[str, str]) -> None:
+    engine = make_engine(env)
+    try:
+        await seed(engine)
+    finally:
+        await engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def restaurant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    """The app under uvicorn, with seeded data."""
+    folder = tmp_path_factory.mktemp("restaurant")
+    env = {"DATABASE_URL": f"sqlite:///{folder / 'restaurant.sqlite3'}"}
+    asyncio.run(_fill(env))
+    with servers.start("uvicorn", "examples.restaurant.app:app", log=folder / "app.log", env=env) as server:
+        yield server
