@@ -1,0 +1,52 @@
+"""Every query told: a span and a duration for each statement that SQLAlchemy executes, sync or async.
+
+    observation.py   hears of every query, through listeners on SQLAlchemy's Engine class
+    engines.py       what is known of an engine and its statements; how a query begins
+    queries.py       one query in flight, and how it ends
+    databases.py     which database that is
+    statements.py    what a statement does, to which tables, and its text without values
+    lexing.py        SQL text cut into tokens
+
+`install` is called once by whoever wires the app; everything else follows by itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from opentelemetry.trace import Tracer
+
+if TYPE_CHECKING:
+    from restaurant_otel.sql.observation import Observation
+
+_lock = threading.Lock()
+_observation: Observation | None = None
+
+
+def install(*, tracer: Callable[[], Tracer | None], enabled_spans: bool = True) -> None:
+    """Tell of every query of every engine of this process, present and future.
+
+    `tracer` is called at the first query; while it raises or returns None, queries are counted without a
+    span. With `enabled_spans` False they are only counted. Calling it again changes nothing until
+    `uninstall`. Without SQLAlchemy it does nothing. Any thread.
+    """
+    global _observation
+    try:
+        from restaurant_otel.sql.observation import Observation
+    except ImportError:
+        return
+    with _lock:
+        if _observation is None:
+            _observation = Observation(tracer if enabled_spans else None)
+            _observation.start()
+
+
+def uninstall() -> None:
+    """Take every listener away. Does nothing where nothing is installed. Any thread."""
+    global _observation
+    with _lock:
+        observation, _observation = _observation, None
+        if observation is not None:
+            observation.stop()
