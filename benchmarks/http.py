@@ -19,7 +19,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,45 +82,50 @@ def _wsgi(
     return harness.report(f"{title}; added cost over the bare app", costs, figures, arguments, over="bare")
 
 
+FEW, MANY = 10, 1000
+
+
 def routes(arguments: argparse.Namespace) -> int:
     """Whether our added cost grows with the number of routes.
 
     Asked of the first route, where Starlette's own search costs the same in both apps and even a
     fraction of a microsecond shows, and of the last, where a second search of ours would double the cost.
     """
-    few, many = 10, 1000
-    places = {"few": (few, 0), "many, first": (many, 0), "many, last": (many, many - 1)}
-    subjects = {
-        f"{who}: {name}": (build(routes=size), f"/area{place}/items/42")
-        for name, (size, place) in places.items()
-        for who, build in (("bare", peers.asgi_bare), ("ours", peers.asgi_ours))
-    }
     loop = asyncio.new_event_loop()
-    variants = []
-    for name, (subject, path) in subjects.items():
-        size = few if name.endswith("few") else many
-        for place in range(size):  # every route known and counted, as in an app that has run for a while
-            peers.asgi_runner(subject, loop, f"/area{place}/items/42")(1)
-        run = peers.asgi_runner(subject, loop, path)
-        peers.verify(name, subject, run)
-        variants.append(Variant(name, run))
-    costs = harness.measure(variants, number=REQUESTS // 2, rounds=arguments.rounds)
-    figures = [_growth(costs, place) for place in ("first", "last")]
-    return harness.report(f"Growth from {few} to {many} routes", costs, figures, arguments)
+    samples: dict[str, Sequence[float]] = {}
+    for which, number in (("first", 100), ("last", 20)):  # short samples: less time for the machine to change
+        variants = [
+            _of_many_routes(who, size, which, loop) for size in (FEW, MANY) for who in ("bare", "ours")
+        ]
+        samples |= harness.measure(variants, number=number, rounds=3 * arguments.rounds).samples
+    costs = Costs(samples)
+    figures = [_growth(costs, which) for which in ("first", "last")]
+    return harness.report(f"Growth from {FEW} to {MANY:,} routes", costs, figures, arguments)
 
 
-def _growth(costs: Costs, place: str) -> Figure:
+def _of_many_routes(who: str, size: int, which: str, loop: asyncio.AbstractEventLoop) -> Variant:
+    build = peers.asgi_bare if who == "bare" else peers.asgi_ours
+    subject = build(routes=size)
+    for place in range(size):  # every route known and counted, as in an app that has run for a while
+        peers.asgi_runner(subject, loop, f"/area{place}/items/42")(1)
+    name = f"{who}, {which} of {size:,}"
+    run = peers.asgi_runner(subject, loop, f"/area{0 if which == 'first' else size - 1}/items/42")
+    peers.verify(name, subject, run)
+    return Variant(name, run)
+
+
+def _growth(costs: Costs, which: str) -> Figure:
     """How much more ours adds with many routes than with few; "none measurable" is three standard errors."""
 
-    def added(name: str) -> list[float]:
-        both = zip(costs.samples[f"ours: {name}"], costs.samples[f"bare: {name}"], strict=True)
+    def added(size: int) -> list[float]:
+        where = f"{which} of {size:,}"
+        both = zip(costs.samples[f"ours, {where}"], costs.samples[f"bare, {where}"], strict=True)
         return [ours - bare for ours, bare in both]
 
-    pairs = zip(added(f"many, {place}"), added("few"), strict=True)
-    growth = Summary.of([many - few for many, few in pairs])
+    growth = Summary.of([many - few for many, few in zip(added(MANY), added(FEW), strict=True)])
     goal = max(1.0, 3 * growth.error)
     return Figure(
-        f"added cost with 1,000 routes minus with 10, {place} route", growth.median, goal, unit="us"
+        f"added with {MANY:,} routes minus with {FEW}, {which} route", growth.median, goal, unit="us"
     )
 
 

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_fastapi_instrumentator import Instrumentator
-from prometheus_flask_exporter import PrometheusMetrics
+from prometheus_flask_exporter import PrometheusMetrics  # type: ignore[import-untyped]
 from starlette.applications import Starlette
 from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as StarletteOpenTelemetry
 from starlette.requests import Request
@@ -227,7 +227,8 @@ def wsgi_ours(make: Callable[[], WSGIApp], *, sampled: bool = True) -> Subject[W
     pipeline = Pipeline(sampled=sampled)
     app = make()
     if isinstance(app, Flask):
-        app.wsgi_app = WSGIMiddleware(app.wsgi_app, tracer_provider=pipeline.tracer_provider)
+        ours = WSGIMiddleware(app.wsgi_app, tracer_provider=pipeline.tracer_provider)
+        app.wsgi_app = ours  # type: ignore[method-assign]
     else:
         app = WSGIMiddleware(app, tracer_provider=pipeline.tracer_provider)
     return Subject(app, pipeline.spans, _our_requests, pipeline.flush, int(sampled), counts=True)

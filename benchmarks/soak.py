@@ -13,9 +13,11 @@ import argparse
 import asyncio
 import gc
 import json
+import logging
 import random
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,6 +235,19 @@ async def play(target: peers.ASGIApp, sent: Sent) -> Outcome:
 # --- the soak -----------------------------------------------------------------------------------------
 
 
+class Lines(logging.Handler):
+    """Counts what is logged, by logger, and keeps the first line of each: a client must not fill the log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by_logger: Counter[str] = Counter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.by_logger[record.name] += 1
+        if self.by_logger[record.name] == 1:
+            print(f"  first line of {record.name}: {record.getMessage()!r:.200}", flush=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What the process holds: bytes resident, files open, threads, series."""
@@ -309,7 +324,7 @@ def _unknown_labels(families: list[Family]) -> int:
     return len(strange)
 
 
-def figures_of(readings: list[Reading], requests: int, different: list[str]) -> list[Figure]:
+def figures_of(readings: list[Reading], requests: int, different: list[str], lines: Lines) -> list[Figure]:
     warm, last = readings[len(readings) // 2], readings[-1]
     families = registry().collect()
     counted = sum(point.count for point in _points(families, catalog.HTTP_SERVER_REQUEST_DURATION))
@@ -320,11 +335,20 @@ def figures_of(readings: list[Reading], requests: int, different: list[str]) -> 
         for point in family.points
         if not isinstance(point, HistogramPoint)
     )
-    most = max(len(family.points) for family in families)
+    survived = sum(
+        point.value
+        for family in families
+        if family.metric is catalog.TELEMETRY_ERRORS
+        for point in family.points
+        if not isinstance(point, HistogramPoint)
+    )
+    most = max((len(family.points) for family in families), default=0)
     return [
         Figure("answers that differ from the bare app's", len(different), 0, unit=""),
         Figure("requests counted, minus sent", abs(counted - requests), 0, unit=""),
         Figure("requests still active at the end", active, 0, unit=""),
+        Figure("errors of our own that had to be survived", survived, 0, unit=""),
+        Figure("lines logged (the bare app logs none)", lines.by_logger.total(), 100, unit=""),
         Figure(
             "resident memory gained in the second half", (last.resident - warm.resident) / MIB, 2, unit="MiB"
         ),
@@ -379,12 +403,14 @@ def main() -> int:
     if arguments.weigh:
         print(json.dumps(asyncio.run(weigh(arguments.weigh))))
         return 0
+    lines = Lines()
+    logging.getLogger().addHandler(lines)
     pipeline = peers.Pipeline(sampled=True)
     total = arguments.requests // (10 if arguments.quick else 1)
     readings, requests, different = asyncio.run(soak(total, pipeline))
     for difference in different:
         print(f"  {difference}")
-    figures = [*figures_of(readings, requests, different), weight()]
+    figures = [*figures_of(readings, requests, different, lines), weight()]
     return harness.report(f"Soak: {total} requests, 1,000 routes", None, figures, arguments)
 
 
