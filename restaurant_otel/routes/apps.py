@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 
 _MOST_LAYERS: Final = 2_000  # objects looked at; a dispatcher mounted in itself would go on for ever
 
-_INNER: Final = ("app", "application", "wsgi_app")
-"""Where middleware and adapters keep the app they wrap."""
+_INNER: Final = ("app", "application", "wsgi_app", "router")
+"""Where middleware, adapters and apps keep what they pass the request to."""
 
 
 class Resolved(NamedTuple):

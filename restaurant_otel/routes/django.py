@@ -94,7 +94,7 @@ def _without_regex(pattern: str) -> str:
 
 def _group(group: str) -> str:
     if group.startswith("(?P<"):
-        return group[3 : group.index(">") + 1]
+        return f"<{group[4:].partition('>')[0]}>"
     if group.startswith("(?:"):
         return _without_regex(group[3:-1])
     return "" if group.startswith("(?") else "<var>"

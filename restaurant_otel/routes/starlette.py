@@ -10,8 +10,7 @@ their public attributes.
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import is_
 from re import Pattern
@@ -281,15 +280,20 @@ def frontend_file(scope: Mapping[str, Any]) -> str | None:
     return file if isinstance(file, str) else None
 
 
-def _expanded(routes: Iterable[Any]) -> Iterable[tuple[Any, Any]]:
-    """Each route, and beside it what tells its path: FastAPI includes routers by reference.
+def _expanded(routes: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Each route as it will stand in the scope, and what tells its path and pattern.
 
-    Versions up to 0.136 copied the routes of an included router, with full paths, and need no help.
+    FastAPI from 0.137 includes routers by reference: a route of the included router stays as it was, a
+    context beside it tells its full path. (Before, it was copied with its full path.)
     """
-    contexts = getattr(sys.modules.get("fastapi.routing"), "iter_route_contexts", None)
-    if contexts is None:
-        return ((route, route) for route in routes)
-    return ((context.original_route, context) for context in contexts(routes))
+    for route in routes:
+        contexts = getattr(route, "effective_route_contexts", None)
+        if contexts is None:
+            yield route, route
+            continue
+        for context in contexts():
+            copied = context.starlette_route
+            yield (context.original_route, context) if copied is None else (copied, copied)
 
 
 def _methods(route: Any, endpoint: Any) -> frozenset[str] | None:

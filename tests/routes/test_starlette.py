@@ -245,7 +245,7 @@ def test_a_copied_scope_does_not_hide_the_route(copying):
         routes = AsgiRoutes(app)
         assert ask(app, "/users/1", routes=routes) == "/users/{id:int}"
         assert ask(app, "/t/blue/orders/1", routes=routes) == "/t/{tenant}/orders/{id}"
-        assert ask(app, "/h/1", host="API.example.org:80", routes=routes) == "/h/{id}"
+        assert ask(app, "/h/1", host="api.example.org:80", routes=routes) == "/h/{id}"
         assert answer(app, "/h/1", routes=routes) == (404, None)
         assert answer(app, "/t/blue/nowhere", routes=routes) == (404, None)
         assert answer(app, "/nowhere", routes=routes) == (404, None)
