@@ -10,10 +10,8 @@ from __future__ import annotations
 import atexit
 import hmac
 import ipaddress
-import os
 import socket
 import threading
-import weakref
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
@@ -26,7 +24,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from anyio.lowlevel import checkpoint
 from anyio.to_thread import run_sync
 
-from restaurant_otel import errors
+from restaurant_otel import errors, forks
 from restaurant_otel.metrics import registry
 from restaurant_otel.metrics.exposition import negotiate, render
 
@@ -319,7 +317,7 @@ class _Port:
         self._app = app
         self._lock = threading.Lock()
         self._server: _Server | None = None
-        self._follows_forks = False
+        forks.follow(in_child=self._in_child)
 
     @property
     def number(self) -> int | None:
@@ -336,9 +334,6 @@ class _Port:
                 errors.survived("metrics port", error)
                 return
             threading.Thread(target=self._server.serve, name="restaurant-otel-metrics", daemon=True).start()
-            if not self._follows_forks:
-                self._follows_forks = True
-                _reopen_after_fork(self)
             atexit.register(self.close)
 
     def close(self) -> None:
@@ -348,25 +343,13 @@ class _Port:
         if server is not None:
             server.stop()
 
-    def reopen(self) -> None:
-        """In a forked child: the parent's socket is not ours, and its thread is not here."""
+    def _in_child(self) -> None:
+        """The parent's socket is not ours, and its thread is not here."""
         self._lock = threading.Lock()
         if self._server is not None:
             self._server.socket.close()
             self._server = None
             self.open()
-
-
-def _reopen_after_fork(port: _Port) -> None:
-    reference = weakref.ref(port)
-
-    def after_in_child() -> None:
-        alive = reference()
-        if alive is not None:
-            alive.reopen()
-
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=after_in_child)
 
 
 class _Handler(WSGIRequestHandler):
