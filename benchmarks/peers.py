@@ -140,21 +140,21 @@ def _samples(prometheus: CollectorRegistry, name: str) -> int:
 # --- ASGI ---------------------------------------------------------------------------------------------
 
 
-async def _endpoint(request: Request) -> Response:
+async def endpoint(request: Request) -> Response:
     return PlainTextResponse(f"item {request.path_params['item_id']}")
 
 
-def starlette_app(routes: int = ROUTES) -> Starlette:
-    return Starlette(routes=[Route(f"/area{n}/items/{{item_id}}", _endpoint) for n in range(routes)])
+def starlette_app() -> Starlette:
+    return Starlette(routes=[Route(f"/area{n}/items/{{item_id}}", endpoint) for n in range(ROUTES)])
 
 
-def asgi_bare(routes: int = ROUTES) -> Subject[ASGIApp]:
-    return Subject(starlette_app(routes))
+def asgi_bare(app: ASGIApp | None = None) -> Subject[ASGIApp]:
+    return Subject(app or starlette_app())
 
 
-def asgi_ours(*, sampled: bool = True, routes: int = ROUTES, **settings: Any) -> Subject[ASGIApp]:
+def asgi_ours(app: ASGIApp | None = None, *, sampled: bool = True, **settings: Any) -> Subject[ASGIApp]:
     pipeline = Pipeline(sampled=sampled)
-    app = ASGIMiddleware(starlette_app(routes), tracer_provider=pipeline.tracer_provider, **settings)
+    app = ASGIMiddleware(app or starlette_app(), tracer_provider=pipeline.tracer_provider, **settings)
     return Subject(app, pipeline.spans, _our_requests, pipeline.flush, int(sampled), counts=True)
 
 
@@ -216,9 +216,9 @@ def _item(item_id: str) -> str:
     return f"item {item_id}"
 
 
-def flask_app(routes: int = ROUTES) -> Flask:
+def flask_app() -> Flask:
     app = Flask("benchmark")
-    for n in range(routes):
+    for n in range(ROUTES):
         app.add_url_rule(f"/area{n}/items/<item_id>", f"item{n}", _item)
     return app
 
