@@ -159,7 +159,7 @@ HTTP_SERVER_REQUEST_BODY_SIZE: Final = Metric(
     "http.server.request.body.size",
     "By",
     Kind.HISTOGRAM,
-    "Size of request bodies: Content-Length, or what was read where the client did not say.",
+    "Size of request bodies, of those requests that have one: Content-Length, or else what the app has read.",
     _HTTP_REQUEST,
     BYTES,
 )

@@ -82,7 +82,10 @@ def printable(text: str) -> str:
 
 def redacted_query(query: str) -> str:
     """A query string without the values of the parameters that the conventions call sensitive."""
-    return _SENSITIVE_QUERY.sub(r"\1REDACTED", query) if "=" in query else query
+    # Three substring tests (0.1 us) spare nearly every request the expression (0.6 us).
+    if "ignature=" in query or "sig=" in query or "AccessKeyId=" in query:
+        return _SENSITIVE_QUERY.sub(r"\1REDACTED", query)
+    return query
 
 
 def host_and_port(host: str) -> Address | None:
@@ -118,33 +121,35 @@ def asgi_attributes(
 
     `headers` holds at least ``host`` and ``user-agent`` where the client sent them, names in lower case.
     """
-    raw_method = scope.get("method", "GET")
+    get = scope.get
+    raw_method = get("method", "GET")
     method = KNOWN_METHODS.get(raw_method, OTHER)
+    path = get("path") or "/"
     attributes: Attributes = {
         "http.request.method": method,
-        "url.path": printable(scope.get("path") or "/"),
-        "url.scheme": _SCHEMES.get(scope.get("scheme", "http"), OTHER),
+        "url.path": path if path.isascii() else printable(path),
+        "url.scheme": _SCHEMES.get(get("scheme", "http"), OTHER),
     }
     if method is OTHER:
         attributes["http.request.method_original"] = printable(str(raw_method))
-    query = scope.get("query_string")
+    query = get("query_string")
     if query:
-        attributes["url.query"] = redacted_query(
-            query.decode("latin-1") if isinstance(query, bytes) else printable(query)
-        )
-    version = _VERSIONS.get(scope.get("http_version", ""))
+        text = query.decode("latin-1") if isinstance(query, bytes) else printable(query)
+        attributes["url.query"] = redacted_query(text)
+    version = _VERSIONS.get(get("http_version", ""))
     if version is not None:
         attributes["network.protocol.version"] = version
     host = headers.get(b"host")
-    _put_server(attributes, host[0].decode("latin-1") if host else None, scope.get("server"))
-    client = scope.get("client")
+    server = get("server")
+    _put_server(attributes, host[0].decode("latin-1") if host else None, server)
+    client = get("client")
     if client:
         _put_client(attributes, client, opt_in)
     agent = headers.get(b"user-agent")
     if agent:
         attributes["user_agent.original"] = agent[0].decode("latin-1")
     if opt_in:
-        _put_local(attributes, scope.get("server"), opt_in)
+        _put_local(attributes, server, opt_in)
     return attributes
 
 
@@ -203,11 +208,15 @@ def _put_server(attributes: Attributes, host: str | None, server: Any) -> None:
 
 
 def _put_client(attributes: Attributes, client: Any, opt_in: frozenset[str]) -> None:
-    _put_address(attributes, "network.peer", client)
-    address = attributes.get("network.peer.address")
-    if address is None:
-        return
-    attributes["client.address"] = address
+    if type(client) is tuple and len(client) == 2 and type(client[0]) is str and client[0].isascii():
+        # What servers send, in a third of the time of the careful way below.
+        attributes["network.peer.address"] = attributes["client.address"] = client[0]
+        if type(client[1]) is int:
+            attributes["network.peer.port"] = client[1]
+    else:
+        _put_address(attributes, "network.peer", client)
+        if "network.peer.address" in attributes:
+            attributes["client.address"] = attributes["network.peer.address"]
     if "client.port" in opt_in and "network.peer.port" in attributes:
         attributes["client.port"] = attributes["network.peer.port"]
 

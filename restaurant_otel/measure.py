@@ -128,7 +128,7 @@ class _Measurement:
             error = None  # a generator that its reader has had enough of has not failed
         problem = None if error is None else error_type(error)
         registry().histogram(catalog.OPERATION_DURATION).bind(self._name, problem).record(seconds)
-        request = current_request.get()
+        request = current_request()
         if request is not None:
             request.add_timing(self._name, seconds)
         if error is not None and self._span.is_recording():

@@ -10,16 +10,10 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, TypeAlias
 
-from opentelemetry.context import attach, detach
+from opentelemetry.context import detach
 
-from restaurant_otel import telemetry
-
-try:
-    from restaurant_otel import sql
-except ImportError:
-    sql = None
+from restaurant_otel import sql, telemetry
 from restaurant_otel.conventions import wsgi_path
-from restaurant_otel.current import current_request
 from restaurant_otel.endpoint import MetricsEndpoint
 from restaurant_otel.errors import survived
 from restaurant_otel.routes import AsgiRoutes, WsgiRoutes
@@ -47,16 +41,16 @@ class _Middleware:
         self._disabled = telemetry.disabled()
         self._excluded = self._settings.excluded_urls
         self._observer = Observer(self._settings)
+        self._cells = self._observer.cells  # not attached yet, or anew after a fork: one look a request
         self._metrics_path = self._settings.metrics_path
         self._endpoint: MetricsEndpoint | None = None
-        if sql and hasattr(sql, "install") and self._settings.sql and not self._disabled:
+        if self._settings.sql and not self._disabled:
             sql.install(tracer=telemetry.tracer)
 
     def _get_ready(self) -> None:
         """Set up what must wait until the app runs: providers, the endpoint, its port."""
         observer = self._observer
         observer.get_ready()
-        observer.join_workers()
         if self._endpoint is None:
             endpoint = MetricsEndpoint(
                 self._settings, observer.telemetry.shared_resource, telemetry.before_scrape
@@ -94,9 +88,8 @@ class ASGIMiddleware(_Middleware):
             if self._excluded is not None and self._excluded.search(scope["path"]):
                 exchange = None
             else:
-                if not self._observer.ready or self._endpoint is None:
+                if not self._cells.attached or self._endpoint is None:
                     self._get_ready()
-                self._observer.join_workers()
                 if kind == "http" and scope["path"] == self._metrics_path and self._answers(scope):
                     await self._endpoint.respond_asgi(scope, receive, send)  # type: ignore[union-attr]
                     return
@@ -107,7 +100,7 @@ class ASGIMiddleware(_Middleware):
         if exchange is None:
             await self.app(scope, receive, send)
             return
-        token, request = attach(exchange.context), current_request.set(exchange)
+        token = exchange.attach()
         try:
             await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
@@ -116,7 +109,6 @@ class ASGIMiddleware(_Middleware):
         else:
             exchange.close(None)
         finally:
-            current_request.reset(request)
             detach(token)
 
     def _exchange(
@@ -173,14 +165,13 @@ class WSGIMiddleware(_Middleware):
             exchange = None
         if exchange is None:
             return self.app(environ, start_response)
-        token, request = attach(exchange.context), current_request.set(exchange)
+        token = exchange.attach()
         try:
             body = self.app(environ, exchange.start_response)
         except BaseException as error:
             exchange.close(error, complete=False)
             raise
         finally:
-            current_request.reset(request)
             detach(token)
         return exchange.wrap(body)
 
@@ -191,9 +182,8 @@ class WSGIMiddleware(_Middleware):
         path = environ.get("PATH_INFO") or "/"
         if self._excluded is not None and self._excluded.search(wsgi_path(environ)):
             return None
-        if not self._observer.ready or self._endpoint is None:
+        if not self._cells.attached or self._endpoint is None:
             self._get_ready()
-        self._observer.join_workers()
         endpoint = self._endpoint
         if path == self._metrics_path and endpoint is not None and endpoint.allows_wsgi(environ):
             return endpoint.respond_wsgi(environ, start_response)

@@ -25,12 +25,8 @@ from restaurant_otel import identity
 from restaurant_otel._version import __version__
 from restaurant_otel.errors import survived
 from restaurant_otel.metrics import registry
-
-try:
-    from restaurant_otel.metrics.otlp import build_metric_reader
-    from restaurant_otel.metrics.sdk import MirrorReader
-except ImportError:
-    MirrorReader = None
+from restaurant_otel.metrics.otlp import build_metric_reader
+from restaurant_otel.metrics.sdk import MirrorReader
 from restaurant_otel.settings import Settings
 from restaurant_otel.tracing.propagation import Extractor
 from restaurant_otel.tracing.queue import SpanQueue
@@ -145,8 +141,6 @@ def _set_up_metrics(given: metrics.MeterProvider | None, resource: Resource) -> 
         registry().use_meter(provider.get_meter(SCOPE, __version__, schema_url=SCHEMA))
         return
     global _mirror
-    if MirrorReader is None:
-        return
     _mirror = MirrorReader(registry())
     readers: list[Any] = [_mirror]
     readers += [build_metric_reader(make(), registry(), resource) for make in _exporters("METRICS")]

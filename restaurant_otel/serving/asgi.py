@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any, TypeAlias
 
-from opentelemetry.context import get_current
+from opentelemetry.context import attach, get_current
 
 from restaurant_otel.conventions import (
     KNOWN_METHODS,
@@ -24,6 +24,7 @@ from restaurant_otel.conventions import (
     known_status,
     known_version,
 )
+from restaurant_otel.current import serving
 from restaurant_otel.errors import survived
 from restaurant_otel.routes import AsgiRoutes
 from restaurant_otel.serving.observer import (
@@ -47,17 +48,20 @@ class HttpExchange:
         "_active",
         "_closed",
         "_completed",
+        "_context",
         "_disconnected",
         "_finished",
         "_first_byte",
         "_found",
         "_method",
         "_observer",
+        "_own_span",
         "_receive",
         "_request_size",
         "_response_headers",
         "_response_size",
         "_routes",
+        "_scheme",
         "_scope",
         "_send",
         "_span",
@@ -65,7 +69,6 @@ class HttpExchange:
         "_status",
         "_timings",
         "_trailers",
-        "context",
     )
 
     def __init__(
@@ -94,21 +97,29 @@ class HttpExchange:
         observer, scope = self._observer, self._scope
         self._found = found = observer.pick(scope.get("headers", ()))
         length = found.get(b"content-length")
-        # Without a length the body, if there is one, is counted as it is read.
-        self._request_size = content_length(length[0]) or 0 if length else 0
+        # None: no body, as far as the headers tell; should one come all the same, it is counted as it is read.
+        self._request_size = content_length(length[0]) if length else None
         self._method = method = KNOWN_METHODS.get(scope.get("method", "GET"), OTHER)
-        self._span, self.context = observer.start_span(
+        self._scheme = known_scheme(scope.get("scheme", "http"))
+        self._span, self._own_span, self._context = observer.start_span(
             scope, method if method is not OTHER else "HTTP", found, get_current(), self._attributes
         )
-        if observer.settings.server_request_hook is not None and self._span.is_recording():
-            call_hook(observer.settings.server_request_hook, self._span, scope)
-        self._active = observer.active(method, known_scheme(scope.get("scheme", "http")))
+        if observer.request_hook is not None and self._span.is_recording():
+            call_hook(observer.request_hook, self._span, scope)
+        self._active = observer.active(method, self._scheme)
         self._active.add(1)
 
     def _attributes(self) -> dict[str, Any]:
         return asgi_attributes(self._scope, self._found, self._observer.opt_in)
 
     # --- what others may ask while it runs --------------------------------------------------------------
+
+    def attach(self) -> Any:
+        """Make this the request being served in the current context; the caller detaches by what is returned.
+
+        The context is made anew each time: one kept here would make each request a cycle for the collector.
+        """
+        return attach(serving(self, self._span, self._context))
 
     @property
     def route(self) -> str | None:
@@ -132,9 +143,11 @@ class HttpExchange:
                 # After the response this is how a server says that the exchange is over.
                 self._disconnected = self._completed is None
             elif b"content-length" not in self._found:
-                self._request_size += len(message.get("body", b""))
-            if self._observer.settings.client_request_hook is not None and self._span.is_recording():
-                call_hook(self._observer.settings.client_request_hook, self._span, self._scope, message)
+                body = message.get("body")
+                if body:
+                    self._request_size = (self._request_size or 0) + len(body)
+            if self._observer.receive_hook is not None and self._span.is_recording():
+                call_hook(self._observer.receive_hook, self._span, self._scope, message)
         except Exception as error:  # noqa: BLE001 - never into the app
             survived("request", error)
         return message
@@ -144,21 +157,21 @@ class HttpExchange:
         last = False
         try:
             kind = message["type"]
-            if kind == "http.response.body":
+            if kind == "http.response.start":
+                self._status = message["status"]
+                self._first_byte = perf_counter() - self._started
+                self._response_headers = message.get("headers", ())
+                if "trailers" in message:
+                    self._trailers = bool(message["trailers"])
+                if self._observer.decorates:
+                    message = self._decorated(message)
+            elif kind == "http.response.body":
                 self._response_size += len(message.get("body", b""))
-                last = not message.get("more_body", False) and not self._trailers
-            elif kind == "http.response.start":
-                message = self._response_starts(message)
-            elif kind == "http.response.trailers":
-                last = not message.get("more_trailers", False)
-            elif kind == "http.response.pathsend":
-                self._response_size = content_length(_header(self._response_headers, b"content-length")) or 0
-                last = not self._trailers
-            elif kind == "http.response.zerocopysend":
-                self._response_size += message.get("count") or 0
-                last = not message.get("more_body", False)
-            if self._observer.settings.client_response_hook is not None and self._span.is_recording():
-                call_hook(self._observer.settings.client_response_hook, self._span, self._scope, message)
+                last = not (message.get("more_body", False) or self._trailers)
+            else:
+                last = self._rare(kind, message)
+            if self._observer.send_hook is not None and self._span.is_recording():
+                call_hook(self._observer.send_hook, self._span, self._scope, message)
         except Exception as error:  # noqa: BLE001 - never into the app
             survived("response", error)
         try:
@@ -171,56 +184,65 @@ class HttpExchange:
             self._completed = perf_counter()
             if self._status is not None and self._status < 500:
                 # A failure waits for the exception that may follow its response.
-                self._finish(None)
+                self.close(None)
 
-    def _response_starts(self, message: Message) -> Message:
-        self._status = message["status"]
-        self._first_byte = perf_counter() - self._started
-        self._response_headers = message.get("headers", ())
-        self._trailers = bool(message.get("trailers", False))
-        if self._observer.decorates:
-            extra = self._observer.extra_headers(self._span, self._started, self._timings)
-            encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in extra]
-            return {**message, "headers": [*self._response_headers, *encoded]}
-        return message
+    def _rare(self, kind: str, message: Message) -> bool:
+        """Look at a message of a protocol extension; whether it is the response's last."""
+        if kind == "http.response.trailers":
+            return not message.get("more_trailers", False)
+        if kind == "http.response.pathsend":
+            length = next(
+                (value for name, value in self._response_headers if name.lower() == b"content-length"), None
+            )
+            self._response_size = content_length(length) or 0
+            return not self._trailers
+        if kind == "http.response.zerocopysend":
+            self._response_size += message.get("count") or 0
+            return not message.get("more_body", False)
+        return False
+
+    def _decorated(self, message: Message) -> Message:
+        extra = self._observer.extra_headers(self._span, self._started, self._timings)
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in extra]
+        return {**message, "headers": [*self._response_headers, *encoded]}
 
     # --- the end -----------------------------------------------------------------------------------------
 
     def close(self, error: BaseException | None) -> None:
-        """The app has returned, or raised `error`."""
-        try:
-            self._finish(error)
-        except Exception as own:  # noqa: BLE001 - never into the app
-            survived("request", own)
-
-    def _finish(self, error: BaseException | None) -> None:
+        """The response is complete, or the app has returned, or raised `error`; the first of these counts."""
         if self._finished:
             return
         self._finished = True
-        self._active.add(-1)
-        seconds = (self._completed or perf_counter()) - self._started
-        status = known_status(self._status)
-        outcome, problem = self._judge(status, error)
-        if self._status is None and problem is not None:
-            status = 500  # what every server answers for an app that did not
-        route = self._routes.template(self._scope)
-        scheme = known_scheme(self._scope.get("scheme", "http"))
-        version = known_version(self._scope.get("http_version", ""))
-        self._observer.finish(
-            self._span,
-            (self._method, route, status, scheme, version, problem),
-            seconds,
-            self._first_byte,
-            (self._request_size, self._response_size),
-            outcome,
-            error,
-            self._response_headers,
-        )
+        try:
+            self._active.add(-1)
+            completed = self._completed
+            status = known_status(self._status)
+            outcome = problem = None
+            if completed is None or status is None or status >= 500:
+                outcome, problem = self._judge(status, error)
+                if self._status is None and problem is not None:
+                    status = 500  # what every server answers for an app that did not
+            scope = self._scope
+            route, version = self._routes.template(scope), known_version(scope.get("http_version", ""))
+            self._observer.finish(
+                self._span,
+                self._own_span,
+                (self._method, route, status, self._scheme, version, problem),
+                (completed or perf_counter()) - self._started,
+                self._first_byte,
+                self._request_size,
+                self._response_size,
+                outcome,
+                error,
+                self._response_headers,
+            )
+        except Exception as own:  # noqa: BLE001 - never into the app
+            survived("request", own)
 
     def _judge(self, status: int | None, error: BaseException | None) -> tuple[str | None, str | None]:
         """What interrupted the response, and the ``error.type``; None for neither."""
         if self._completed is not None:
-            if error is not None and (status is None or status >= 500):
+            if error is not None:
                 return None, error_type(error)
             return None, str(status) if status is not None and status >= 500 else None
         if self._disconnected:
@@ -235,7 +257,3 @@ class HttpExchange:
 def is_cancellation(error: BaseException) -> bool:
     """Whether `error` is asyncio's or trio's way to end a task from outside."""
     return isinstance(error, CancelledError) or type(error).__name__ == "Cancelled"
-
-
-def _header(headers: Any, wanted: bytes) -> bytes | None:
-    return next((value for name, value in headers if name.lower() == wanted), None)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode
+from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from restaurant_otel import catalog
 from restaurant_otel.conventions import OTHER, printable
@@ -38,9 +38,17 @@ SeriesKey = tuple[str, str | None, int | None, str, str | None, str | None]
 
 
 class _Series:
-    """The cells of one kind of request, bound once."""
+    """One kind of request: its cells, bound once, and what its spans have in common at their end."""
 
-    __slots__ = ("duration", "request_size", "response_size", "time_to_first_byte")
+    __slots__ = (
+        "attributes",
+        "duration",
+        "failed",
+        "name",
+        "request_size",
+        "response_size",
+        "time_to_first_byte",
+    )
 
     def __init__(self, key: SeriesKey) -> None:
         cells = registry()
@@ -49,6 +57,12 @@ class _Series:
         self.response_size = cells.histogram(catalog.HTTP_SERVER_RESPONSE_BODY_SIZE).bind(*key)
         first_byte = cells.histogram(catalog.HTTP_SERVER_TIME_TO_FIRST_BYTE)
         self.time_to_first_byte = first_byte.bind(key[0], key[1])
+        method, route, status, _, _, problem = key
+        known = {"http.response.status_code": status, "http.route": route, "error.type": problem}
+        self.attributes = {name: value for name, value in known.items() if value is not None}
+        verb = method if method != OTHER else "HTTP"
+        self.name = verb if route is None else f"{verb} {route}"
+        self.failed = problem is not None
 
 
 class Observer:
@@ -57,22 +71,35 @@ class Observer:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.opt_in = settings.opt_in_attributes
+        self.request_hook = settings.server_request_hook
+        self.receive_hook = settings.client_request_hook
+        self.send_hook = settings.client_response_hook
         self.ready = False
         """False until the first request: by then the app has had its chance to set providers."""
         self.wanted_headers = _BASE_HEADERS
         self._wsgi_names: tuple[tuple[str, bytes], ...] = ()
         self.captures_request = bool(settings.http_capture_headers_server_request)
         self.captures_response = bool(settings.http_capture_headers_server_response)
+        self._adds_at_end = self.captures_response or bool(
+            settings.opt_in_attributes & {"http.request.body.size", "http.response.body.size"}
+        )
         self.decorates = settings.trace_response_header or settings.server_timing
+        self._elaborates = bool(
+            settings.default_span_details
+            or settings.baggage_attributes
+            or settings.http_capture_headers_server_request
+        )
         self._capture_request = _Capture("request", settings)
         self._capture_response = _Capture("response", settings)
-        self._registry = registry()
+        self.cells = registry()
         self._series: dict[SeriesKey, _Series] = {}
         self._active: dict[tuple[str, str], CounterCell] = {}
         self._getting_ready = threading.Lock()
 
     def get_ready(self) -> None:
-        """Find or make the providers. Called before the first request; later calls cost nothing."""
+        """Find or make the providers, and join the other workers. Called before the first request."""
+        if not self.cells.attached:
+            self.cells.attach()
         with self._getting_ready:
             if not self.ready:
                 telemetry = telemetry_for(self.settings)
@@ -82,11 +109,6 @@ class Observer:
                 self.wanted_headers = _BASE_HEADERS | telemetry.extractor.wanted
                 self._wsgi_names = tuple((_wsgi_key(name), name) for name in telemetry.extractor.wanted)
                 self.ready = True
-
-    def join_workers(self) -> None:
-        """Make the numbers of this process visible to its siblings, where that has not happened since the fork."""
-        if not self._registry.attached:
-            self._registry.attach()
 
     # --- the beginning of a request --------------------------------------------------------------------
 
@@ -104,18 +126,19 @@ class Observer:
 
     def start_span(
         self, scope: Any, name: str, found: Found, base: Context, attributes: Callable[[], dict[str, Any]]
-    ) -> tuple[Span, Context]:
-        """A span for the request and the context that carries it; no new span inside another server span."""
+    ) -> tuple[Span, bool, Context]:
+        """The request's span, whether it is the request's own, and the context to put it in.
+
+        Inside another server span (of other instrumentation, say) that one serves, and is not ours to end.
+        """
         if base:
             outer = trace.get_current_span(base)
             if outer.is_recording() and getattr(outer, "kind", None) is SpanKind.SERVER:
-                return INVALID_SPAN, base
+                return outer, False, base
         context, parent = self.extractor.extract(found, base)
-        settings = self.settings
-        if settings.default_span_details is not None or settings.baggage_attributes or self.captures_request:
+        if self._elaborates:
             name, attributes = self._elaborate(scope, name, found, context, attributes)
-        span = self.spans.start(name, context, parent, attributes)
-        return span, trace.set_span_in_context(span, context)
+        return self.spans.start(name, context, parent, attributes), True, context
 
     def _elaborate(
         self, scope: Any, name: str, found: Found, context: Context, attributes: Callable[[], dict[str, Any]]
@@ -163,18 +186,20 @@ class Observer:
     def finish(
         self,
         span: Span,
+        own_span: bool,
         key: SeriesKey,
         seconds: float,
         first_byte: float | None,
-        sizes: tuple[int, int],
+        request_size: int | None,
+        response_size: int,
         outcome: str | None,
         error: BaseException | None,
         response_headers: Iterable[tuple[Any, Any]],
     ) -> None:
-        """Count one finished request and end its span.
+        """Count one finished request and end its span, if that is the request's `own_span`.
 
-        `seconds` in all, `first_byte` seconds until the response began, `sizes` the bytes of the request's
-        and the response's body, `outcome` what interrupted the response, `error` what the app raised.
+        `seconds` in all, `first_byte` seconds until the response began, the sizes of the two bodies in bytes
+        (None: the request had none), `outcome` what interrupted the response, `error` what the app raised.
         """
         series = self._series.get(key)
         if series is None:
@@ -188,42 +213,40 @@ class Observer:
             series.duration.record(seconds)
         if first_byte is not None:
             series.time_to_first_byte.record(first_byte)
-        series.request_size.record(sizes[0])
-        series.response_size.record(sizes[1])
+        if request_size is not None:
+            series.request_size.record(request_size)
+        series.response_size.record(response_size)
         if outcome is not None:
             registry().counter(catalog.HTTP_SERVER_INTERRUPTED).bind(key[0], key[1], outcome).add(1)
-        if span.is_recording():
-            self._end_span(span, key, sizes, outcome, error, response_headers)
+        if not own_span or not span.is_recording():
+            return
+        attributes: Mapping[str, Any] = series.attributes
+        if outcome is not None or self._adds_at_end:
+            attributes = {
+                **attributes,
+                **self._more_at_end(request_size or 0, response_size, outcome, response_headers),
+            }
+        name = (
+            series.name if self.settings.default_span_details is None else getattr(span, "name", series.name)
+        )
+        if series.failed:
+            end_failed(span, name, attributes, error)
+        else:
+            end(span, name, attributes)
 
-    def _end_span(
+    def _more_at_end(
         self,
-        span: Span,
-        key: SeriesKey,
-        sizes: tuple[int, int],
+        request_size: int,
+        response_size: int,
         outcome: str | None,
-        error: BaseException | None,
         response_headers: Iterable[tuple[Any, Any]],
-    ) -> None:
-        method, route, status, _, _, problem = key
-        name = method if method != OTHER else "HTTP"
-        attributes: dict[str, Any] = {}
-        if status is not None:
-            attributes["http.response.status_code"] = status
-        if route is not None:
-            attributes["http.route"] = route
-            name = f"{name} {route}"
-        if problem is not None:
-            attributes["error.type"] = problem
-        if outcome is not None:
-            attributes["restaurant.outcome"] = outcome
-        if self.opt_in:
-            bodies = {"http.request.body.size": sizes[0], "http.response.body.size": sizes[1]}
-            attributes.update({wanted: size for wanted, size in bodies.items() if wanted in self.opt_in})
+    ) -> dict[str, Any]:
+        more: dict[str, Any] = {} if outcome is None else {"restaurant.outcome": outcome}
+        bodies = {"http.request.body.size": request_size, "http.response.body.size": response_size}
+        more.update({wanted: size for wanted, size in bodies.items() if wanted in self.opt_in})
         if self.captures_response:
-            attributes.update(self._response_attributes(response_headers))
-        if self.settings.default_span_details is not None:
-            name = getattr(span, "name", name)  # the app has named it
-        end_span(span, name, attributes, error if problem is not None else None, failed=problem is not None)
+            more.update(self._response_attributes(response_headers))
+        return more
 
     def _response_attributes(self, headers: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
         found: dict[bytes, list[bytes]] = {}
@@ -246,22 +269,24 @@ class Observer:
         return extra
 
 
-def end_span(
-    span: Span, name: str, attributes: dict[str, Any], error: BaseException | None, *, failed: bool
-) -> None:
-    """Give a request's span its last attributes, its status and its end."""
+def end(span: Span, name: str, attributes: Mapping[str, Any]) -> None:
+    """Give a span its last name and attributes, and end it."""
     if isinstance(span, ServerSpan):
-        span.put(attributes)
+        span.finish(name, attributes)
     else:
         span.set_attributes(attributes)
-    span.update_name(name)
-    if failed:
-        if error is not None:
-            span.record_exception(error)
-            span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
-        else:
-            span.set_status(StatusCode.ERROR)
-    span.end()
+        span.update_name(name)
+        span.end()
+
+
+def end_failed(span: Span, name: str, attributes: Mapping[str, Any], error: BaseException | None) -> None:
+    """The same for a request that failed, with the exception that the app raised, if it did."""
+    if error is not None:
+        span.record_exception(error)
+        span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+    else:
+        span.set_status(StatusCode.ERROR)
+    end(span, name, attributes)
 
 
 def call_hook(hook: Callable[..., Any] | None, *arguments: Any) -> None:

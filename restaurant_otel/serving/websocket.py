@@ -9,15 +9,16 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any, Final
 
-from opentelemetry.context import get_current
+from opentelemetry.context import attach, get_current
 
 from restaurant_otel import catalog
 from restaurant_otel.conventions import asgi_attributes, error_type, known_scheme, known_status
+from restaurant_otel.current import serving
 from restaurant_otel.errors import survived
 from restaurant_otel.metrics import registry
 from restaurant_otel.routes import AsgiRoutes
 from restaurant_otel.serving.asgi import Message, Receive, Scope, Send, is_cancellation
-from restaurant_otel.serving.observer import CANCELLED, Observer, call_hook, end_span
+from restaurant_otel.serving.observer import CANCELLED, Observer, call_hook, end, end_failed
 
 _NO_STATUS: Final = 1005  # RFC 6455: the close frame carried no code
 _ABNORMAL: Final = 1006  # RFC 6455: the connection ended without a close frame
@@ -40,11 +41,11 @@ class WebSocketExchange:
         self._received = 0
         self._sent = 0
         self._found = observer.pick(scope.get("headers", ()))
-        self._span, self.context = observer.start_span(
+        self._span, self._own_span, self._context = observer.start_span(
             scope, "GET", self._found, get_current(), self._attributes
         )
         if self._span.is_recording():
-            call_hook(observer.settings.server_request_hook, self._span, scope)
+            call_hook(observer.request_hook, self._span, scope)
         scheme = known_scheme(scope.get("scheme", "ws"))
         self._active = registry().counter(catalog.WEBSOCKET_ACTIVE_CONNECTIONS).bind(scheme)
         self._active.add(1)
@@ -52,6 +53,13 @@ class WebSocketExchange:
     def _attributes(self) -> dict[str, Any]:
         scope = {"method": "GET", "scheme": "ws", **self._scope}
         return asgi_attributes(scope, self._found, self._observer.opt_in)
+
+    def attach(self) -> Any:
+        """Make this the request being served in the current context; the caller detaches by what is returned.
+
+        The context is made anew each time: one kept here would make each request a cycle for the collector.
+        """
+        return attach(serving(self, self._span, self._context))
 
     @property
     def route(self) -> str | None:
@@ -70,7 +78,7 @@ class WebSocketExchange:
             elif message["type"] == "websocket.disconnect" and self._close_code is None:
                 self._close_code = _code(message.get("code"), _NO_STATUS)
             if self._span.is_recording():
-                call_hook(self._observer.settings.client_request_hook, self._span, self._scope, message)
+                call_hook(self._observer.receive_hook, self._span, self._scope, message)
         except Exception as error:  # noqa: BLE001 - never into the app
             survived("websocket", error)
         return message
@@ -97,7 +105,7 @@ class WebSocketExchange:
             elif self._close_code is None:
                 self._close_code = _code(message.get("code"), 1000)
         if self._span.is_recording():
-            call_hook(self._observer.settings.client_response_hook, self._span, self._scope, message)
+            call_hook(self._observer.send_hook, self._span, self._scope, message)
 
     def close(self, error: BaseException | None) -> None:
         """The app has returned, or raised `error`."""
@@ -122,7 +130,7 @@ class WebSocketExchange:
         for direction, count in (("receive", self._received), ("transmit", self._sent)):
             if count:
                 cells.counter(catalog.WEBSOCKET_MESSAGES).bind(route, direction).add(count)
-        if self._span.is_recording():
+        if self._own_span and self._span.is_recording():
             self._end_span(route, code, problem, error, cancelled=cancelled)
 
     def _end_span(
@@ -145,7 +153,10 @@ class WebSocketExchange:
         }
         attributes = {name: value for name, value in known.items() if value is not None}
         name = "GET" if route is None else f"GET {route}"
-        end_span(self._span, name, attributes, error, failed=problem is not None)
+        if problem is not None:
+            end_failed(self._span, name, attributes, error)
+        else:
+            end(self._span, name, attributes)
 
 
 def _code(code: object, default: int) -> int | None:

@@ -24,7 +24,7 @@ from restaurant_otel.conventions import (
     wsgi_status,
     wsgi_version,
 )
-from restaurant_otel.current import current_request
+from restaurant_otel.current import serving
 from restaurant_otel.errors import survived
 from restaurant_otel.routes import WsgiRoutes
 from restaurant_otel.serving.observer import CLIENT_DISCONNECT, INCOMPLETE, Observer, call_hook
@@ -40,12 +40,14 @@ class WsgiExchange:
 
     __slots__ = (
         "_active",
+        "_context",
         "_environ",
         "_finished",
         "_first_byte",
         "_found",
         "_method",
         "_observer",
+        "_own_span",
         "_response_headers",
         "_response_size",
         "_route",
@@ -56,7 +58,6 @@ class WsgiExchange:
         "_status",
         "_timings",
         "_write",
-        "context",
     )
 
     def __init__(
@@ -77,7 +78,9 @@ class WsgiExchange:
         self._method = method = KNOWN_METHODS.get(environ.get("REQUEST_METHOD", "GET"), OTHER)
         self._found = found = observer.pick_wsgi(environ)
         name = method if method is not OTHER else "HTTP"
-        self._span, self.context = observer.start_span(environ, name, found, get_current(), self._attributes)
+        self._span, self._own_span, self._context = observer.start_span(
+            environ, name, found, get_current(), self._attributes
+        )
         if observer.settings.request_hook is not None and self._span.is_recording():
             call_hook(observer.settings.request_hook, self._span, environ)
         self._active = observer.active(method, known_scheme(environ.get("wsgi.url_scheme", "http")))
@@ -87,6 +90,13 @@ class WsgiExchange:
         return wsgi_attributes(self._environ, self._observer.opt_in)
 
     # --- what others may ask while it runs --------------------------------------------------------------
+
+    def attach(self) -> Any:
+        """Make this the request being served in the current context; the caller detaches by what is returned.
+
+        The context is made anew each time: one kept here would make each request a cycle for the collector.
+        """
+        return attach(serving(self, self._span, self._context))
 
     @property
     def route(self) -> str | None:
@@ -155,7 +165,9 @@ class WsgiExchange:
 
     def _content_length(self) -> int | None:
         headers = self._response_headers
-        return content_length(next((value for name, value in headers if name.lower() == "content-length"), None))
+        return content_length(
+            next((value for name, value in headers if name.lower() == "content-length"), None)
+        )
 
     def _all_sent(self, status: int | None) -> bool:
         """Whether a body that was not iterated to its end was complete all the same."""
@@ -198,10 +210,12 @@ class WsgiExchange:
         scheme = known_scheme(self._environ.get("wsgi.url_scheme", "http"))
         self._observer.finish(
             self._span,
+            self._own_span,
             (self._method, self.route, status, scheme, wsgi_version(self._environ), problem),
             seconds,
             self._first_byte,
-            (content_length(self._environ.get("CONTENT_LENGTH")) or 0, self._response_size),
+            content_length(self._environ.get("CONTENT_LENGTH")),
+            self._response_size,
             outcome,
             error,
             self._response_headers,
@@ -225,7 +239,7 @@ class Body:
     def __next__(self) -> bytes:
         # Attached for this part only: a body that is never iterated to its end would leave its context to
         # the thread's next request.
-        token, request = attach(self._exchange.context), current_request.set(self._exchange)
+        token = self._exchange.attach()
         try:
             if self._iterator is None:
                 self._iterator = iter(self._body)
@@ -237,7 +251,6 @@ class Body:
             self._exchange.close(error, complete=False)
             raise
         finally:
-            current_request.reset(request)
             detach(token)
         self._exchange.count(chunk)
         return chunk

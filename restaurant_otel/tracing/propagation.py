@@ -7,7 +7,6 @@ about a microsecond; everything else goes through the propagator itself.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -22,7 +21,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 Found = Mapping[bytes, list[bytes]]
 """Header values by lower-case name, in order of appearance."""
 
-_PLAIN: Final = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_DASH: Final = ord("-")
+_FLAGS: Final = [TraceFlags(bits) for bits in range(256)]
 
 
 class Extractor:
@@ -38,10 +38,17 @@ class Extractor:
 
         The caller's span is not put into the context: the server span takes that place.
         """
-        if self._standard and len(found.get(b"traceparent", ())) == 1:
-            match = _PLAIN.fullmatch(found[b"traceparent"][0])
-            if match is not None and b"tracestate" not in found and b"baggage" not in found:
-                return context, _span_context(match)
+        if self._standard:
+            header = found.get(b"traceparent")
+            if (
+                header is not None
+                and len(header) == 1
+                and b"tracestate" not in found
+                and b"baggage" not in found
+            ):
+                parent = _plain(header[0])
+                if parent is not None:
+                    return context, parent
         if not any(name in found for name in self.wanted):
             return context, None
         carrier = {
@@ -55,11 +62,20 @@ class Extractor:
         return Context({**context, **extracted}), parent if parent.is_valid else None
 
 
-def _span_context(match: re.Match[bytes]) -> SpanContext | None:
-    trace_id, span_id = int(match[1], 16), int(match[2], 16)
+def _plain(header: bytes) -> SpanContext | None:
+    """The span that a plain version-00 ``traceparent`` names; None for anything else.
+
+    What is left of the header without hexadecimal digits must be its three dashes, each in its place: three
+    times as fast as a regular expression.
+    """
+    if len(header) != 55 or header.translate(None, b"0123456789abcdef") != b"---":
+        return None
+    if header[:3] != b"00-" or header[35] != _DASH or header[52] != _DASH:
+        return None
+    trace_id, span_id = int(header[3:35], 16), int(header[36:52], 16)
     if not trace_id or not span_id:
         return None
-    return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(int(match[3], 16)))
+    return SpanContext(trace_id, span_id, is_remote=True, trace_flags=_FLAGS[int(header[53:], 16)])
 
 
 def _is_standard(propagator: TextMapPropagator) -> bool:

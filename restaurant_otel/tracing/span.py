@@ -10,6 +10,7 @@ span is used instead: `restaurant_otel.tracing.spans` decides.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 # One lock for all spans: it guards what the app does to its own span, which is rare and short. The request
 # path itself writes from one thread and takes no lock.
 _lock = threading.Lock()
+_ending = threading.Lock()
 
 
 class Pipeline:
@@ -173,7 +175,7 @@ class ServerSpan(Span):
 
     def end(self, end_time: int | None = None) -> None:
         """End the span and hand it on; a second call only warns. `end_time` in nanoseconds since the epoch."""
-        with _lock:
+        with _ending:
             if self._end_time is not None:
                 logger.warning("Calling end() on an ended span.")
                 return
@@ -255,14 +257,17 @@ class ServerSpan(Span):
 
     def readable(self) -> ReadableSpan:
         """The span as the SDK's exporters and processors know it."""
-        with _lock:
-            attributes = self._bound()
+        limits = self._pipeline.limits
+        plain = limits.max_span_attribute_length is None and not self._bounded
+        if not plain or len(self._attributes) > (limits.max_span_attributes or _NO_LIMIT):
+            with _lock:
+                self._bound()
         return ReadableSpan(
             name=self._name,
             context=self._context,
             parent=self._parent,
             resource=self._pipeline.resource,
-            attributes=attributes,
+            attributes=self._attributes,
             events=self._events or (),
             links=self._links or (),
             kind=SpanKind.SERVER,
@@ -274,9 +279,13 @@ class ServerSpan(Span):
 
     # --- inside ---------------------------------------------------------------------------------------
 
-    def put(self, attributes: Mapping[str, Any]) -> None:
-        """Set attributes that need no check because this package made them. The request path's own door."""
-        self._attributes.update(attributes)
+    def finish(self, name: str, attributes: Mapping[str, Any]) -> None:
+        """Name the span, add attributes that need no check because this package made them, and end it."""
+        if self._end_time is None:
+            self._name = name
+            self._attributes.update(attributes)
+            self._end_time = time_ns()
+            self._pipeline.on_end(self)
 
     def _still_open(self, what: str) -> bool:
         if self._end_time is None:
@@ -299,3 +308,4 @@ class ServerSpan(Span):
 
 
 _UNSET = Status(StatusCode.UNSET)
+_NO_LIMIT = sys.maxsize

@@ -72,9 +72,7 @@ class LeanSpans:
     def __init__(self, provider: TracerProvider, otherwise: PublicSpans, tracer: Tracer) -> None:
         self._otherwise = otherwise
         self._multi = provider._active_span_processor
-        self._processors: tuple[SpanProcessor, ...] = ()
         self._tracer = tracer
-        self._lean = False
         self._decide = _decision(provider.sampler)
         self._trace_id = provider.id_generator.generate_trace_id
         self._span_id = provider.id_generator.generate_span_id
@@ -85,8 +83,9 @@ class LeanSpans:
             tracer.resource,
             tracer._instrumentation_scope,
             getattr(provider, "_span_limits", None) or SpanLimits(),
-            _unready,
+            self._multi.on_end,
         )
+        self._look_again()
 
     def start(self, name: str, context: Context, parent: SpanContext | None, attributes: Attributes) -> Span:
         """A `ServerSpan` if it is to be recorded, otherwise one that only carries the identity."""
@@ -104,7 +103,8 @@ class LeanSpans:
         return NonRecordingSpan(SpanContext(trace_id, self._span_id(), False, _FLAGS[random], state))
 
     def _look_again(self) -> None:
-        processors = self._multi._span_processors
+        """Decide by the processors there are now; they are a tuple, made anew when one is added."""
+        processors: tuple[SpanProcessor, ...] = self._multi._span_processors
         self._lean = all(_looks_at_the_end_only(processor) for processor in processors)
         if len(processors) == 1 and isinstance(processors[0], SpanQueue):
             self._pipeline.on_end = processors[0].put  # turned into the SDK's form in the export thread
@@ -136,10 +136,6 @@ def spans_of(provider: trace.TracerProvider | None) -> Spans:
 
 
 _FLAGS: Final = [TraceFlags(bits) for bits in range(4)]
-
-
-def _unready(span: ServerSpan) -> None:
-    raise AssertionError(f"{span} ended before its pipeline was looked at")
 
 
 def _looks_at_the_end_only(processor: SpanProcessor) -> bool:
