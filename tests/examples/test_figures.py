@@ -39,9 +39,11 @@ class App:
             self.queries.labels(route).observe(0.01)
 
     def figures(self, at: float = 0.0) -> Figures:
-        text = exposition.generate_latest(self.registry).decode()
+        text = str(exposition.generate_latest(self.registry), "utf-8")
         assert read(text, exposition.CONTENT_TYPE_LATEST, at) == read(
-            openmetrics.generate_latest(self.registry).decode(), openmetrics.CONTENT_TYPE_LATEST, at
+            openmetrics.generate_latest(self.registry).decode(),  # type: ignore[no-untyped-call]
+            openmetrics.CONTENT_TYPE_LATEST,
+            at,
         )
         return read(text, exposition.CONTENT_TYPE_LATEST, at)
 
@@ -56,7 +58,8 @@ def test_requests_add_up_by_route_whatever_else_tells_them_apart() -> None:
     app.active.labels("POST").inc()
     figures = app.figures()
     a = figures.requests["/a"]
-    assert (a.count, a.errors, a.seconds) == (3, 1, pytest.approx(0.7))
+    assert (a.count, a.errors) == (3, 1)
+    assert a.seconds == pytest.approx(0.7)
     assert a.buckets == {0.1: 1, 0.2: 2, 1.0: 3, math.inf: 3}
     assert figures.requests[NO_ROUTE].count == 1
     assert figures.active == 3

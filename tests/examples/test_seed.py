@@ -86,7 +86,7 @@ def test_a_database_is_filled_once_and_then_left_alone(env: dict[str, str]) -> N
 def test_the_hot_columns_have_their_indexes(
     env: dict[str, str], table: type[Base], columns: list[str]
 ) -> None:
-    async def indexes() -> list[list[str]]:
+    async def indexes() -> list[list[str | None]]:
         engine = make_engine(env)
         try:
             async with engine.begin() as connection:
