@@ -34,7 +34,7 @@ class Observation:
         self._engines: dict[int, ObservedEngine] = {}
         # Class-level listeners are called before an engine's own: statements come as SQLAlchemy made them,
         # not yet decorated with comments that differ each time.
-        self._listeners: Final = (
+        self._listeners: Final[tuple[tuple[str, Callable[..., Any], dict[str, bool]], ...]] = (
             ("before_cursor_execute", self._before, {"retval": True}),
             ("after_cursor_execute", self._after, {}),
             ("handle_error", self._failed, {}),

@@ -67,7 +67,7 @@ _ONE: Final = (
 )
 _ROW: Final = rf"(?:{_ONE}|\(\s?{_ONE}(?:\s?,\s?{_ONE})*+\s?\))"
 _IN_LIST: Final = re.compile(rf"(?i:\b(IN)) ?\(\s?{_ROW}(?:\s?,\s?{_ROW})*+\s?\)")
-_TUPLE: Final = r"\((?:[^()]++|\([^()]*+\))*+\)"
+_TUPLE: Final = r"\((?:[^()]++|\((?:[^()]++|\([^()]*+\))*+\))*+\)"
 _VALUES: Final = re.compile(rf"(?i:\b(VALUES)) ?({_TUPLE})(?:\s?,\s?{_TUPLE})++")
 
 
@@ -149,7 +149,16 @@ class _Reader:
 
     @property
     def summary(self) -> str:
-        summary = " ".join(self._parts)
+        parts = self._parts
+        if self._tables and not self._several:
+            # A SELECT of nothing (an empty IN list, a CTE's use) tells nothing where another names a table.
+            following = [*parts[1:], "SELECT"]
+            parts = [
+                part
+                for part, after in zip(parts, following, strict=True)
+                if part != "SELECT" or after not in _VERBS
+            ]
+        summary = " ".join(parts)
         if len(summary) > MOST_SUMMARY:
             summary = summary[: MOST_SUMMARY + 1].rpartition(" ")[0] or summary[:MOST_SUMMARY]
         return summary

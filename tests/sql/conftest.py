@@ -1,0 +1,193 @@
+"""Real databases for the SQL tests: SQLite in a file and a PostgreSQL of our own, through every driver."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from restaurant_otel import sql
+from tests.support.processes import free_port
+from tests.support.readings import Readings
+from tests.support.spans import Spans
+from tests.support.wait import eventually
+
+PASSWORD = "Sw0rdf1sh-9041"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running server: its address, and what a URL of it is."""
+
+    port: int
+
+    def url(self, driver: str) -> str:
+        return f"postgresql+{driver}://postgres:{PASSWORD}@127.0.0.1:{self.port}/postgres"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server, stopped and removed at the end; skipped where it is not installed."""
+    programs = _programs()
+    if programs is None:
+        pytest.skip("PostgreSQL's server programs (initdb, postgres) are not installed")
+    # The server refuses to run as root, and its files must belong to the user it runs as.
+    user: dict[str, Any] = {"user": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    server: subprocess.Popen[bytes] | None = None
+    try:
+        (folder / "password").write_text(PASSWORD)
+        if user:
+            shutil.chown(folder, "postgres")
+            shutil.chown(folder / "password", "postgres")
+        initdb = [programs / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "scram-sha-256", "-N"]
+        made = subprocess.run(
+            [*initdb, f"--pwfile={folder}/password"], **user, cwd=folder, capture_output=True, text=True
+        )
+        assert made.returncode == 0, made.stderr
+        port = free_port()
+        options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(folder), "fsync": "off"}
+        arguments = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        with (folder / "log").open("wb") as log:
+            command = [programs / "postgres", "-D", folder / "data", "-p", str(port), *arguments]
+            server = subprocess.Popen(command, **user, cwd=folder, stdout=log, stderr=log)
+        ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+        eventually(lambda: subprocess.run(ready).returncode == 0, within=60, what="PostgreSQL ready")
+        yield Postgres(port)
+    finally:
+        if server is not None:
+            server.terminate()
+            try:
+                server.wait(5)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _programs() -> Path | None:
+    for folder in [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), _folder_of("initdb")]:
+        if folder is not None and (folder / "initdb").exists() and (folder / "postgres").exists():
+            return folder
+    return None
+
+
+def _folder_of(program: str) -> Path | None:
+    found = shutil.which(program)
+    return Path(found).resolve().parent if found else None
+
+
+class Told:
+    """What was told of queries since the last `clear`."""
+
+    def __init__(self, spans: Spans, added: Callable[[], Readings]) -> None:
+        self._spans = spans
+        self._added = added
+        self._before = added()
+
+    @property
+    def spans(self) -> list[Any]:
+        return self._spans.all()
+
+    @property
+    def names(self) -> list[str]:
+        return [span.name for span in self.spans]
+
+    def count(self, **labels: str) -> int:
+        """Executions counted, by Prometheus labels."""
+        return int(self._gained().total("db_client_operation_duration_seconds_count", **labels))
+
+    def series(self) -> list[dict[str, str]]:
+        """The label sets that have counted anything."""
+        return [
+            dict(key) for key in self._gained().samples.get("db_client_operation_duration_seconds_count", {})
+        ]
+
+    def everything(self) -> str:
+        """Every word that was told, in spans and labels."""
+        return "\n".join([*(span.to_json() for span in self.spans), *map(str, self.series())])
+
+    def clear(self) -> None:
+        self._spans.clear()
+        self._before = self._added()
+
+    def _gained(self) -> Readings:
+        return self._added() - self._before
+
+
+@pytest.fixture
+def told(spans: Spans, added: Callable[[], Readings]) -> Iterator[Told]:
+    """Queries are told to this from here on."""
+    sql.uninstall()  # another test's app may have installed it, with a tracer of its own
+    sql.install(tracer=lambda: spans.provider.get_tracer("tests"))
+    yield Told(spans, added)
+    sql.uninstall()
+
+
+class Database:
+    """One database by one driver. `run` works the same whether that is a sync or an async one."""
+
+    def __init__(self, url: str) -> None:
+        self.url = sa.make_url(url)
+        self.driver = self.url.drivername.partition("+")[2] or "pysqlite"
+        self.is_async = self.driver in {"aiosqlite", "asyncpg"}
+        self.system = self.url.get_backend_name()
+
+    def engine(self, **options: Any) -> Any:
+        return (create_async_engine if self.is_async else sa.create_engine)(self.url, **options)
+
+    def run(self, work: Callable[[sa.Connection], T], engine: Any = None, **options: Any) -> T:
+        """Run `work` with a connection in a transaction that is committed."""
+        if not self.is_async:
+            own = engine or self.engine(**options)
+            try:
+                with own.begin() as connection:
+                    return work(connection)
+            finally:
+                if engine is None:
+                    own.dispose()
+
+        async def run_async() -> T:
+            own = engine or self.engine(**options)
+            try:
+                async with own.begin() as connection:
+                    return await connection.run_sync(work)
+            finally:
+                await own.dispose()
+
+        return asyncio.run(run_async())
+
+
+@pytest.fixture(params=["pysqlite", "aiosqlite", "psycopg", "asyncpg"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    """Each database by each driver, with an empty table ``users (id, name)``."""
+    if "sqlite" in request.param:
+        database = Database(f"sqlite+{request.param}:///{tmp_path}/guests.db")
+    else:
+        database = Database(request.getfixturevalue("postgres").url(request.param))
+    database.run(fresh_tables)
+    if "told" in request.fixturenames:
+        request.getfixturevalue("told").clear()
+    return database
+
+
+metadata = sa.MetaData()
+users = sa.Table(
+    "users", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.String(80))
+)
+
+
+def fresh_tables(connection: sa.Connection) -> None:
+    metadata.drop_all(connection)
+    metadata.create_all(connection)
