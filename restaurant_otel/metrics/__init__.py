@@ -3,15 +3,9 @@
 What the rest of the package uses is named here; `points` says what a reader gets.
 """
 
+from restaurant_otel.metrics.cells import CounterCell, GaugeCell, HistogramCell
 from restaurant_otel.metrics.points import Exemplar, Family, HistogramPoint, NumberPoint, Point, Value
-from restaurant_otel.metrics.registry import (
-    CounterCell,
-    GaugeCell,
-    HistogramCell,
-    Instrument,
-    Registry,
-    registry,
-)
+from restaurant_otel.metrics.registry import Instrument, Registry, configure, registry
 
 __all__ = [
     "CounterCell",
@@ -25,5 +19,6 @@ __all__ = [
     "Point",
     "Registry",
     "Value",
+    "configure",
     "registry",
 ]
