@@ -9,7 +9,10 @@ import pytest
 
 from examples.restaurant.database import make_engine
 from examples.restaurant.seed import seed
+from tests.sql.conftest import postgres
 from tests.support import servers
+
+__all__ = ["postgres", "restaurant"]
 
 
 async def _fill(env: dict[str, str]) -> None:

@@ -20,8 +20,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
+from tests.sql.conftest import Postgres
 from tests.support.processes import free_port
 from tests.support.servers import ROOT, clean_env
 from tests.support.wait import eventually
@@ -159,6 +161,18 @@ def test_several_workers_are_counted_as_one_app(start: Start) -> None:
     demo.says("2 worker(s)")
     status, output = demo.ends()
     assert status == 0, output
+    demo.assert_nothing_left()
+
+
+def test_on_postgresql_it_works_in_a_schema_of_its_own_and_drops_it(start: Start, postgres: Postgres) -> None:
+    demo = start(DURATION="3", DATABASE_URL=postgres.url("psycopg"), **NO_PROMETHEUS)
+    status, output = demo.ends()
+    assert status == 0, output
+    with psycopg.connect(postgres.url("psycopg").replace("+psycopg", "")) as connection:
+        schemas = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'restaurant%'")
+        assert schemas.fetchall() == []
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE tablename = 'schedules'")
+        assert tables.fetchall() == []
     demo.assert_nothing_left()
 
 
