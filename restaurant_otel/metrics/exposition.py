@@ -111,7 +111,8 @@ def render(
 ) -> Iterator[bytes]:
     """Write `families` as UTF-8 text in `form`, in pieces of about `CHUNK` lines.
 
-    Families of one Prometheus name must follow each other. `target_info` are the resource's attributes;
+    Families of one Prometheus name must follow each other; one without points is passed on as an empty
+    piece. `target_info` are the resource's attributes;
     `created` adds the time when counting began to counters and histograms, in OpenMetrics only. Any
     thread; the generator belongs to one caller.
     """
@@ -127,6 +128,7 @@ def render(
     seen: set[str] = set()  # the labels of the current name
     for family in families:
         if not family.points:
+            yield b""  # whoever makes the families pauses in longer work: so may the caller
             continue
         shape = _shape(family.metric)
         if current is not None and shape.name == current.name:

@@ -41,7 +41,7 @@ from restaurant_otel import catalog, errors, forks, identity
 from restaurant_otel._version import __version__
 from restaurant_otel.catalog import Kind, Metric
 from restaurant_otel.metrics import Family, HistogramPoint, NumberPoint, Point, Registry, Value
-from restaurant_otel.metrics.sdk import OURS, Mirrored
+from restaurant_otel.metrics.sdk import OURS, is_mirrored
 from restaurant_otel.metrics.ticker import Ticker
 
 logger = logging.getLogger(__name__)
@@ -135,14 +135,21 @@ def _attributes(metric: Metric, point: Point) -> dict[str, str | bool | int | fl
 
 # --- differences -------------------------------------------------------------------------------------
 
-Snapshot: TypeAlias = dict[tuple[Metric, tuple[Value, ...], bool], Point]
-"""Points as they were, by metric, values and whether it is the overflow set."""
+Key: TypeAlias = tuple[str, tuple[str, ...], tuple[Value, ...], bool]
+"""A series: its metric's name and attributes, its values, and whether it is the overflow set."""
+
+Snapshot: TypeAlias = dict[Key, Point]
+"""Points as they were."""
+
+
+def _key(metric: Metric, point: Point) -> Key:
+    return (metric.name, metric.attributes, point.values, point.overflow)
 
 
 def snapshot(families: Iterable[Family], kinds: Collection[Kind]) -> Snapshot:
     """The points of `kinds`, to be subtracted later."""
     return {
-        (family.metric, point.values, point.overflow): point
+        _key(family.metric, point): point
         for family in families
         if family.metric.kind in kinds
         for point in family.points
@@ -162,7 +169,7 @@ def difference(
             continue
         added = []
         for point in family.points:
-            rest = _minus(point, before.get((family.metric, point.values, point.overflow)), start)
+            rest = _minus(point, before.get(_key(family.metric, point)), start)
             if rest is not None:
                 added.append(rest)
         yield Family(family.metric, added)
@@ -316,8 +323,7 @@ class PushReader(MetricReader):
                 self._registry.counter(catalog.TELEMETRY_METRICS_DROPPED).bind().add(points)
 
     def _own_families(self) -> list[Family]:
-        collect = getattr(self._registry, "collect_own", self._registry.collect)
-        return [family for family in collect() if not isinstance(family.metric, Mirrored)]
+        return [family for family in self._registry.collect_own() if not is_mirrored(family.metric)]
 
     def _pull(self) -> MetricsData | None:
         with self._pulling:

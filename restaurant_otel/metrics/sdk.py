@@ -12,10 +12,8 @@ instrumentation beside ours), which would be counted twice.
 from __future__ import annotations
 
 import json
-import math
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from operator import add, sub
 from typing import Any, Final, TypeAlias
 
@@ -44,13 +42,16 @@ _MOST_METRICS: Final = 1000
 """Each set of attribute names makes another metric here, and an app may invent those without end."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Mirrored(Metric):
-    """A metric made from an SDK instrument. A push to a collector has the instrument itself."""
+_SCOPE: Final = "otel.scope.name"
+
+
+def is_mirrored(metric: Metric) -> bool:
+    """Whether `metric` was made here, in this process or another. A push has the instrument itself."""
+    return metric.attributes[:1] == (_SCOPE,)
 
 
 _Cell: TypeAlias = CounterCell | GaugeCell | HistogramCell
-_Series: TypeAlias = tuple[Mirrored, tuple[Value, ...]]
+_Series: TypeAlias = tuple[Metric, tuple[Value, ...]]
 _Amount: TypeAlias = tuple[float, ...]
 """A number alone, or a histogram's sum and then its counts: either way amounts add up place by place."""
 
@@ -67,7 +68,7 @@ class MirrorReader(MetricReader):
         self._registry = registry
         self._lock = threading.RLock()
         self._held = False
-        self._mirrored: dict[tuple[Any, ...], Mirrored] = {}
+        self._mirrored: dict[tuple[Any, ...], Metric] = {}
         self._told: set[str] = set()
         self._pulled: dict[_Series, _Amount] = {}
         self._inherited: dict[_Series, _Amount] = {}
@@ -122,16 +123,15 @@ class MirrorReader(MetricReader):
         for point in sdk_metric.data.data_points:
             attributes = dict(point.attributes or {})
             names = tuple(sorted(attributes))
-            bounds = _bounds(point)
-            metric = self._metric(sdk_metric, kind, names, bounds)
+            metric = self._metric(sdk_metric, kind, names, _bounds(point))
             if metric is not None:
                 # The scope's name keeps apart what two libraries count under one name.
                 values = (scope, *(_attribute(attributes[name]) for name in names))
-                yield (metric, values), _amount(point, bounds)
+                yield (metric, values), _amount(point)
 
     def _metric(
         self, sdk_metric: SdkMetric, kind: Kind, names: tuple[str, ...], bounds: tuple[float, ...]
-    ) -> Mirrored | None:
+    ) -> Metric | None:
         unit = sdk_metric.unit or ""
         key = (sdk_metric.name, unit, kind, names, bounds)
         metric = self._mirrored.get(key)
@@ -141,9 +141,9 @@ class MirrorReader(MetricReader):
                 return None
             # What a gauge of the host app means over workers nobody can know: one series each.
             across = Across.PER_WORKER if kind is Kind.GAUGE else Across.SUM
-            attributes = ("otel.scope.name", *names)
+            attributes = (_SCOPE, *names)
             help_text = sdk_metric.description or ""
-            metric = Mirrored(sdk_metric.name, unit, kind, help_text, attributes, bounds, across)
+            metric = Metric(sdk_metric.name, unit, kind, help_text, attributes, bounds, across)
             self._mirrored[key] = metric
         return metric
 
@@ -175,7 +175,7 @@ class MirrorReader(MetricReader):
             cell.clear() if isinstance(cell, GaugeCell) else cell.replace(0.0)
         self._passing = passing
 
-    def _bind(self, metric: Mirrored, values: tuple[Value, ...]) -> _Cell:
+    def _bind(self, metric: Metric, values: tuple[Value, ...]) -> _Cell:
         if metric.kind is Kind.HISTOGRAM:
             return self._registry.histogram(metric).bind(*values)
         if metric.kind is Kind.GAUGE:
@@ -218,16 +218,12 @@ def _kind(metric: SdkMetric) -> Kind | None:
 
 
 def _bounds(point: DataPointT) -> tuple[float, ...]:
-    """Without infinity, which a view may name and which goes without saying."""
-    if not isinstance(point, HistogramDataPoint):
-        return ()
-    return tuple(bound for bound in point.explicit_bounds if bound != math.inf)
+    return tuple(point.explicit_bounds) if isinstance(point, HistogramDataPoint) else ()
 
 
-def _amount(point: DataPointT, bounds: tuple[float, ...]) -> _Amount:
+def _amount(point: DataPointT) -> _Amount:
     if isinstance(point, HistogramDataPoint):
-        finite = tuple(point.bucket_counts[: len(bounds)])
-        return (point.sum, *finite, point.count - sum(finite))
+        return (point.sum, *point.bucket_counts)
     assert isinstance(point, NumberDataPoint)  # noqa: S101 - `_kind` has told the third sort apart
     return (point.value,)
 
