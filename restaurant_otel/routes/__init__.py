@@ -57,9 +57,9 @@ class AsgiRoutes:
         May be asked earlier, in the middle of the request: the answer is then what is known so far.
         Any thread; never raises.
         """
-        # Every request comes by here: 0.3 us. One look-up by the identity of the route the framework
-        # found (a tree holds its routes, so that ids are not reused), and a check that the root's
-        # routes are still those the tree was grown from.
+        # Every request comes by here: 0.3 us. One look-up by the identity of the route the framework found (a
+        # tree holds its routes, so that ids are not reused), and a check that the root's routes still are
+        # those the tree was grown from. Without a route, as in Starlette before 1.7, the search takes 2 us.
         try:
             tree = self._trees.get(id(scope.get("router")))
             if tree is not None:
@@ -90,11 +90,9 @@ class AsgiRoutes:
         if scope.get("endpoint") is None and scope.get("route") is None:
             return None  # the router has looked, and found nothing
         place = tree.locate(scope, path)
-        if place is not None and place.leaf:
-            return place.template or "/"
-        if place is not None and place.opaque:
-            return _beneath(place, scope)
-        return self._by_path(tree, scope, path)
+        if place is None or place.children is not None:
+            return self._by_path(tree, scope, path)
+        return _beneath(place, scope) if place.opaque else place.told(scope)
 
     def _by_path(self, tree: RouteTree, scope: Mapping[str, Any], path: str) -> str | None:
         """For scopes that were copied on the way, so that what the router found is out of sight."""
@@ -102,7 +100,7 @@ class AsgiRoutes:
         if place is None:
             return None
         if place.leaf:
-            return place.template or "/"
+            return place.told(scope)
         inner = self._tree(scope.get("app"))  # a Starlette app inside the opaque one, which has said so
         found = inner.locate(scope, rest) if inner is not None else None
         if found is not None and found.leaf:

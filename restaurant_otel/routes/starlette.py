@@ -53,10 +53,6 @@ class Place:
         """Whether nothing lies below."""
         return self.children is None and not self.opaque
 
-    def allows(self, scope: Mapping[str, Any]) -> bool:
-        """Whether the request's method is one of the route's (the framework answers 405 if not)."""
-        return self.methods is None or scope.get("method") in self.methods
-
     def below(self, path: str) -> str | None:
         """The rest of `path` below this mount; None if it does not begin here."""
         if self.pattern is None:
@@ -73,21 +69,22 @@ class Place:
             rest = mount.below(rest)
         return rest
 
-    def serves(self, scope: Mapping[str, Any], path: str) -> bool:
-        """Whether the leaf's own pattern takes `path` (what is left of it at this depth), in full."""
+    def fits(self, scope: Mapping[str, Any], path: str) -> bool:
+        """Whether the leaf's own pattern takes `path`, of which what the mounts above took is gone."""
         return (
-            self.kind in (None, scope["type"])
-            and self.pattern is not None
-            and self.pattern.match(path) is not None
-            and self.allows(scope)
+            self.kind in (None, scope["type"]) and self.pattern is not None and bool(self.pattern.match(path))
         )
 
     def holds(self, scope: Mapping[str, Any], path: str) -> bool:
-        """Whether the app's `path` leads here."""
+        """Whether the app's `path` leads here, whatever the method."""
         if not self.leaf:
             return self.rest(path) is not None
         rest = self.above[-1].rest(path) if self.above else path
-        return rest is not None and (self.serves(scope, rest) or self.pattern is None)
+        return rest is not None and (self.pattern is None or self.fits(scope, rest))
+
+    def told(self, scope: Mapping[str, Any]) -> str | None:
+        """The leaf's template; None if the method is none of the route's: the framework has answered 405."""
+        return self.template if self.methods is None or scope["method"] in self.methods else None
 
 
 class RouteTree:
@@ -108,13 +105,11 @@ class RouteTree:
         return len(routes) == self.size and routes[place.position] is place.top
 
     def locate(self, scope: Mapping[str, Any], path: str) -> Place | None:
-        """The place of the innermost route that the framework has left in `scope`; None if unknown."""
+        """The place of the innermost route or endpoint left in `scope`; None if unknown or ambiguous."""
         place = self._candidate(scope, path)
-        if place is not None and self.stands(place):
-            return place
-        if self._changed():
+        if (place is None or not self.stands(place)) and self._changed():
             self._grow()
-            return self._candidate(scope, path)
+            place = self._candidate(scope, path)
         return place
 
     def match(self, scope: Mapping[str, Any], path: str) -> tuple[Place | None, str]:
@@ -129,7 +124,7 @@ class RouteTree:
         while True:
             for place in places:
                 if place.leaf:
-                    if place.serves(scope, path):
+                    if place.fits(scope, path) and place.told(scope) is not None:
                         return place, ""
                 elif place.host is None or place.host.match(_host(scope)):
                     rest = place.below(path)
@@ -160,14 +155,15 @@ class RouteTree:
         return prefix + path[: len(path) - len(file)].rstrip("/") + "/{path}" if path.endswith(file) else None
 
     def _candidate(self, scope: Mapping[str, Any], path: str) -> Place | None:
-        route, endpoint = scope.get("route"), scope.get("endpoint")
-        # An outer router may have left a route that an inner one did not replace: the endpoint always
-        # is the innermost, but one function may be the endpoint of several routes.
-        places = [place for place in self._by_route.get(id(route), ()) if place.endpoint is endpoint]
-        for place in places or self._by_endpoint.get(id(endpoint), []):
-            if place.holds(scope, path):
+        # A route names its place, or one of those that its router is mounted at: the first that the path
+        # leads to. But a mount may only have been left there by an inner router that names no routes.
+        endpoint = scope.get("endpoint")
+        for place in self._by_route.get(id(scope.get("route")), ()):
+            if (place.leaf or place.endpoint is endpoint) and place.holds(scope, path):
                 return place
-        return None
+        # An endpoint always is the innermost, but one function may serve several routes.
+        found = [place for place in self._by_endpoint.get(id(endpoint), ()) if place.holds(scope, path)]
+        return found[0] if len(found) == 1 else None
 
     def _changed(self) -> bool:
         return any(not _same(owner.routes, routes) for owner, routes in self._grown_from)

@@ -21,18 +21,18 @@ async def page(request):
 def items_router(**options):
     router = APIRouter(**options)
 
-    @router.get("/items/{id}")
-    async def item(id: int):
-        if id == 404:
+    @router.get("/items/{number}")
+    async def item(number: int):
+        if number == 404:
             raise HTTPException(404)
-        return id
+        return number
 
     @router.post("/items")
     async def create():
         return 1
 
-    @router.websocket("/live/{id}")
-    async def live(websocket: WebSocket, id: int):
+    @router.websocket("/live/{number}")
+    async def live(websocket: WebSocket, number: int):
         await websocket.accept()
         await websocket.close()
 
@@ -42,12 +42,12 @@ def items_router(**options):
 def test_a_path_operation_is_told_as_declared():
     app = FastAPI()
 
-    @app.get("/users/{id}")
-    async def user(id: int):
-        return id
+    @app.get("/users/{number}")
+    async def user(number: int):
+        return number
 
-    assert ask(app, "/users/1") == "/users/{id}"
-    assert answer(app, "/users/one") == (422, "/users/{id}")
+    assert ask(app, "/users/1") == "/users/{number}"
+    assert answer(app, "/users/one") == (422, "/users/{number}")
     assert answer(app, "/users/1", "PUT") == (405, None)
     assert answer(app, "/users/1", "HEAD") == (405, None)
     assert answer(app, "/users/1/") == (307, None)
@@ -64,17 +64,17 @@ def test_included_routers_add_their_prefixes():
     app.include_router(middle, prefix="/api")
     routes = AsgiRoutes(app)
     for _ in range(2):
-        assert ask(app, "/api/north/v1/shop/items/1", routes=routes) == "/api/{region}/v1/shop/items/{id}"
+        assert ask(app, "/api/north/v1/shop/items/1", routes=routes) == "/api/{region}/v1/shop/items/{number}"
         assert answer(app, "/api/north/v1/shop/items/404", routes=routes) == (
             404,
-            "/api/{region}/v1/shop/items/{id}",
+            "/api/{region}/v1/shop/items/{number}",
         )
         assert ask(app, "/api/north/v1/shop/items", "POST", routes=routes) == "/api/{region}/v1/shop/items"
         assert answer(app, "/api/north/v1/shop/items", routes=routes) == (405, None)
         assert answer(app, "/api/north/v1/shop/nowhere", routes=routes) == (404, None)
         assert (
             ask_websocket(app, "/api/north/v1/shop/live/1", routes=routes)
-            == "/api/{region}/v1/shop/live/{id}"
+            == "/api/{region}/v1/shop/live/{number}"
         )
 
 
@@ -86,9 +86,9 @@ def test_one_router_included_twice_is_told_apart():
     app.include_router(router)
     routes = AsgiRoutes(app)
     for _ in range(2):
-        assert ask(app, "/v1/items/1", routes=routes) == "/v1/items/{id}"
-        assert ask(app, "/v2/north/items/1", routes=routes) == "/v2/{region}/items/{id}"
-        assert ask(app, "/items/1", routes=routes) == "/items/{id}"
+        assert ask(app, "/v1/items/1", routes=routes) == "/v1/items/{number}"
+        assert ask(app, "/v2/north/items/1", routes=routes) == "/v2/{region}/items/{number}"
+        assert ask(app, "/items/1", routes=routes) == "/items/{number}"
 
 
 def test_a_router_included_again_while_running_is_told_apart():
@@ -96,28 +96,28 @@ def test_a_router_included_again_while_running_is_told_apart():
     app = FastAPI()
     app.include_router(router, prefix="/v1")
     routes = AsgiRoutes(app)
-    assert ask(app, "/v1/items/1", routes=routes) == "/v1/items/{id}"
+    assert ask(app, "/v1/items/1", routes=routes) == "/v1/items/{number}"
     app.include_router(router, prefix="/v2")
-    assert ask(app, "/v2/items/1", routes=routes) == "/v2/items/{id}"
-    assert ask(app, "/v1/items/1", routes=routes) == "/v1/items/{id}"
+    assert ask(app, "/v2/items/1", routes=routes) == "/v2/items/{number}"
+    assert ask(app, "/v1/items/1", routes=routes) == "/v1/items/{number}"
 
 
 def test_what_else_an_included_router_holds_is_told_too(tmp_path):
     (tmp_path / "style.css").write_text("")
     router = items_router()
-    router.add_route("/plain/{id}", page)
+    router.add_route("/plain/{number}", page)
     router.mount("/static", StaticFiles(directory=tmp_path))
-    router.mount("/sub", Starlette(routes=[Route("/{id}", page)]))
-    router.routes.append(Host("h.example.org", Router([Route("/hosted/{id}", page)])))
+    router.mount("/sub", Starlette(routes=[Route("/{number}", page)]))
+    router.routes.append(Host("h.example.org", Router([Route("/hosted/{number}", page)])))
     app = FastAPI()
     app.include_router(router, prefix="/in")
     routes = AsgiRoutes(app)
     status, template = answer(app, "/in/plain/1", routes=routes)
-    assert (status, template) == (200, "/in/plain/{id}")
+    assert (status, template) == (200, "/in/plain/{number}")
     if answer(app, "/in/static/style.css", routes=routes)[0] == 200:  # versions up to 0.136 drop mounts
         assert ask(app, "/in/static/style.css", routes=routes) == "/in/static/{path}"
-        assert ask(app, "/in/sub/1", routes=routes) == "/in/sub/{id}"
-        assert ask(app, "/in/hosted/1", routes=routes, host="h.example.org") == "/in/hosted/{id}"
+        assert ask(app, "/in/sub/1", routes=routes) == "/in/sub/{number}"
+        assert ask(app, "/in/hosted/1", routes=routes, host="h.example.org") == "/in/hosted/{number}"
 
 
 def test_mounted_applications_add_their_mount():
@@ -129,8 +129,8 @@ def test_mounted_applications_add_their_mount():
     app.mount("/deep", deep)
     app.mount("/sub", sub)
     routes = AsgiRoutes(app)
-    assert ask(app, "/sub/v1/items/1", routes=routes) == "/sub/v1/items/{id}"
-    assert ask(app, "/deep/t/blue/v1/items/1", routes=routes) == "/deep/t/{tenant}/v1/items/{id}"
+    assert ask(app, "/sub/v1/items/1", routes=routes) == "/sub/v1/items/{number}"
+    assert ask(app, "/deep/t/blue/v1/items/1", routes=routes) == "/deep/t/{tenant}/v1/items/{number}"
     assert ask(app, "/deep/t/blue/docs", routes=routes) == "/deep/t/{tenant}/docs"
     assert answer(app, "/deep/t/blue/v1/items/1", "PUT", routes=routes) == (405, None)
     assert answer(app, "/deep/t/blue/nowhere", routes=routes) == (404, None)
@@ -141,12 +141,12 @@ def test_starlette_and_fastapi_may_hold_each_other():
     sub = FastAPI()
     sub.include_router(items_router(), prefix="/v1")
     app = Starlette(routes=[Mount("/api", sub), Route("/up", page)])
-    assert ask(app, "/api/v1/items/1") == "/api/v1/items/{id}"
+    assert ask(app, "/api/v1/items/1") == "/api/v1/items/{number}"
     assert ask(app, "/api/docs") == "/api/docs"
     assert answer(app, "/api/nowhere") == (404, None)
     outer = FastAPI()
     outer.mount("/outer", app)
-    assert ask(outer, "/outer/api/v1/items/1") == "/outer/api/v1/items/{id}"
+    assert ask(outer, "/outer/api/v1/items/1") == "/outer/api/v1/items/{number}"
     assert ask(outer, "/outer/up") == "/outer/up"
 
 
@@ -154,10 +154,10 @@ def test_the_root_path_is_no_part_of_it():
     app = FastAPI(root_path="/behind/proxy")
     app.include_router(items_router(), prefix="/v1")
     app.include_router(items_router(), prefix="/v2")
-    app.mount("/sub", Starlette(routes=[Route("/{id}", page)]))
+    app.mount("/sub", Starlette(routes=[Route("/{number}", page)]))
     for prefix in ("", "/behind/proxy"):
-        assert ask(app, prefix + "/v1/items/1") == "/v1/items/{id}"
-        assert ask(app, prefix + "/sub/1") == "/sub/{id}"
+        assert ask(app, prefix + "/v1/items/1") == "/v1/items/{number}"
+        assert ask(app, prefix + "/sub/1") == "/sub/{number}"
 
 
 def test_route_classes_of_the_apps_own_keep_their_template():
@@ -170,7 +170,7 @@ def test_route_classes_of_the_apps_own_keep_their_template():
 
     app = FastAPI()
     app.include_router(items_router(route_class=Versioned), prefix="/v1")
-    assert ask(app, "/v1/items/1") == "/v1/items/{id}"
+    assert ask(app, "/v1/items/1") == "/v1/items/{number}"
 
 
 def test_a_copied_scope_does_not_hide_the_route():
@@ -188,11 +188,11 @@ def test_a_copied_scope_does_not_hide_the_route():
 
     copied = Copying(app)
     routes = AsgiRoutes(copied)
-    assert ask(copied, "/v1/items/1", routes=routes) == "/v1/items/{id}"
-    assert ask(copied, "/proxy/v1/items/1", routes=routes) == "/v1/items/{id}"
+    assert ask(copied, "/v1/items/1", routes=routes) == "/v1/items/{number}"
+    assert ask(copied, "/proxy/v1/items/1", routes=routes) == "/v1/items/{number}"
     assert answer(copied, "/v1/items/1", "PUT", routes=routes) == (405, None)
     sub.include_router(items_router(), prefix="/late")
-    assert ask(copied, "/sub/late/items/1", routes=routes) == "/sub/late/items/{id}"
+    assert ask(copied, "/sub/late/items/1", routes=routes) == "/sub/late/items/{number}"
     assert answer(copied, "/sub/late/nowhere", routes=routes) == (404, None)
 
 
@@ -201,15 +201,15 @@ def test_routes_added_to_an_included_router_while_running_are_seen():
     app = FastAPI()
     app.include_router(router, prefix="/v1")
     routes = AsgiRoutes(app)
-    assert ask(app, "/v1/items/1", routes=routes) == "/v1/items/{id}"
+    assert ask(app, "/v1/items/1", routes=routes) == "/v1/items/{number}"
 
-    @router.get("/late/{id}")
-    async def late(id: int):
-        return id
+    @router.get("/late/{number}")
+    async def late(number: int):
+        return number
 
     status, template = answer(app, "/v1/late/1", routes=routes)
     # Versions up to 0.136 copy an included router's routes, and answer 404 to later ones.
-    assert template == ("/v1/late/{id}" if status == 200 else None)
+    assert template == ("/v1/late/{number}" if status == 200 else None)
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_front_ends_have_one_template_each(site):
         ("/admin/", "/admin/{path}"),
         ("/in/ui/app.js", "/in/ui/{path}"),
         ("/t/blue/ui/app.js", "/t/{tenant}/ui/{path}"),
-        ("/v1/items/1", "/v1/items/{id}"),
+        ("/v1/items/1", "/v1/items/{number}"),
     ]:
         assert (path, answer(app, path, routes=routes)) == (path, (200, template))
     assert answer(app, "/admin/app.js", "POST", routes=routes) == (405, None)
@@ -257,9 +257,9 @@ def test_what_is_used_of_included_routers_is_still_there():
     assert [route.original_router for route in included] == [router]
     contexts = list(included[0].effective_route_contexts())
     assert [(context.starlette_route or context).path for context in contexts] == [
-        "/v1/items/{id}",
+        "/v1/items/{number}",
         "/v1/items",
-        "/v1/live/{id}",
+        "/v1/live/{number}",
     ]
     assert [context.original_route for context in contexts] == router.routes
 

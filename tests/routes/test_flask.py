@@ -22,8 +22,8 @@ def shop(**options) -> Flask:
     def home():
         return "home"
 
-    @app.get("/users/<int:id>/")
-    def user(id):
+    @app.get("/users/<int:number>/")
+    def user(number):
         return "user"
 
     @app.get("/missing/<name>")
@@ -48,9 +48,9 @@ def shop(**options) -> Flask:
 def test_a_rule_is_told_as_declared():
     app = shop()
     assert ask_wsgi(app, "/") == "/"
-    assert ask_wsgi(app, "/users/7/") == "/users/<int:id>/"
-    assert ask_wsgi(app, "/users/7/", "HEAD") == "/users/<int:id>/"
-    assert ask_wsgi(app, "/users/7/", "OPTIONS") == "/users/<int:id>/"
+    assert ask_wsgi(app, "/users/7/") == "/users/<int:number>/"
+    assert ask_wsgi(app, "/users/7/", "HEAD") == "/users/<int:number>/"
+    assert ask_wsgi(app, "/users/7/", "OPTIONS") == "/users/<int:number>/"
     assert ask_wsgi(app, "/stream/a/b") == "/stream/<path:name>"
     assert ask_wsgi(app, "/static/missing.css") == "/static/<path:filename>"
 
@@ -102,10 +102,10 @@ def test_mounted_apps_add_where_the_dispatcher_has_them():
         first, {"/second": second, "/deep": DispatcherMiddleware(first, {"/er": second})}
     )
     routes = WsgiRoutes(app)
-    assert ask_wsgi(app, "/users/1/", routes=routes) == "/users/<int:id>/"
-    assert ask_wsgi(app, "/second/users/1/", routes=routes) == "/second/users/<int:id>/"
-    assert ask_wsgi(app, "/deep/users/1/", routes=routes) == "/deep/users/<int:id>/"
-    assert ask_wsgi(app, "/deep/er/users/1/", routes=routes) == "/deep/er/users/<int:id>/"
+    assert ask_wsgi(app, "/users/1/", routes=routes) == "/users/<int:number>/"
+    assert ask_wsgi(app, "/second/users/1/", routes=routes) == "/second/users/<int:number>/"
+    assert ask_wsgi(app, "/deep/users/1/", routes=routes) == "/deep/users/<int:number>/"
+    assert ask_wsgi(app, "/deep/er/users/1/", routes=routes) == "/deep/er/users/<int:number>/"
     assert ask_wsgi(app, "/second/nowhere", routes=routes) is None
 
 
@@ -114,16 +114,16 @@ def test_script_names_of_servers_and_clients_are_no_part_of_it():
     routes = WsgiRoutes(app)
     for number in range(20):
         forged = [("X-Forwarded-Prefix", f"/forged{number}")]
-        assert ask_wsgi(app, "/in/users/1/", routes=routes, headers=forged) == "/in/users/<int:id>/"
-        assert ask_wsgi(app, "/users/1/", routes=routes, headers=forged) == "/users/<int:id>/"
-    assert ask_wsgi(app, "/users/1/", routes=routes, environ={"SCRIPT_NAME": "/in"}) == "/users/<int:id>/"
+        assert ask_wsgi(app, "/in/users/1/", routes=routes, headers=forged) == "/in/users/<int:number>/"
+        assert ask_wsgi(app, "/users/1/", routes=routes, headers=forged) == "/users/<int:number>/"
+    assert ask_wsgi(app, "/users/1/", routes=routes, environ={"SCRIPT_NAME": "/in"}) == "/users/<int:number>/"
 
 
 def test_wrappers_and_apps_instrumented_in_place_are_found():
     app = shop()
     app.wsgi_app = ProxyFix(app.wsgi_app)
-    assert ask_wsgi(ProxyFix(app), "/users/1/") == "/users/<int:id>/"
-    assert ask_wsgi(app.wsgi_app, "/users/1/") == "/users/<int:id>/"
+    assert ask_wsgi(ProxyFix(app), "/users/1/") == "/users/<int:number>/"
+    assert ask_wsgi(app.wsgi_app, "/users/1/") == "/users/<int:number>/"
 
 
 def test_an_app_behind_a_closure_tells_its_rule():
@@ -132,7 +132,7 @@ def test_an_app_behind_a_closure_tells_its_rule():
     def wrapped(environ, start_response):
         return app(environ, start_response)
 
-    assert ask_wsgi(wrapped, "/users/1/") == "/users/<int:id>/"
+    assert ask_wsgi(wrapped, "/users/1/") == "/users/<int:number>/"
 
 
 def test_it_may_be_asked_in_the_middle_of_a_request():
@@ -141,14 +141,14 @@ def test_it_may_be_asked_in_the_middle_of_a_request():
     app = Flask("app")
     seen = []
 
-    @app.get("/users/<int:id>")
-    def user(id):
+    @app.get("/users/<int:number>")
+    def user(number):
         seen.append(routes.template(request.environ))
         return ""
 
     routes = WsgiRoutes(app)
     wsgi_call(app, "GET", "/users/1")
-    assert seen == ["/users/<int:id>"]
+    assert seen == ["/users/<int:number>"]
 
 
 def test_preparing_twice_is_preparing_once_and_restoring_leaves_nothing():
@@ -205,4 +205,4 @@ def test_what_is_used_of_flask_is_still_there():
         return app(environ, starting)
 
     wsgi_call(looking, "GET", "/users/1/")
-    assert [(rule.rule, rule.map) for rule in seen] == [("/users/<int:id>/", app.url_map)]
+    assert [(rule.rule, rule.map) for rule in seen] == [("/users/<int:number>/", app.url_map)]
