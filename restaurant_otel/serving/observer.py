@@ -347,6 +347,6 @@ class _Capture:
             if known is not None:
                 name, redacted = known
                 attributes[name] = (
-                    ["[REDACTED]"] if redacted else [value.decode("latin-1") for value in values]
+                    ("[REDACTED]",) if redacted else tuple(value.decode("latin-1") for value in values)
                 )
         return attributes

@@ -38,6 +38,7 @@ class WebSocketExchange:
         self._send = send
         self._status: int | None = None
         self._close_code: int | None = None
+        self._closing = False
         self._received = 0
         self._sent = 0
         self._found = observer.pick(scope.get("headers", ()))
@@ -75,8 +76,8 @@ class WebSocketExchange:
         try:
             if message["type"] == "websocket.receive":
                 self._received += 1
-            elif message["type"] == "websocket.disconnect" and self._close_code is None:
-                self._close_code = _code(message.get("code"), _NO_STATUS)
+            elif message["type"] == "websocket.disconnect":
+                self._closed_with(message.get("code"), _NO_STATUS)
             if self._span.is_recording():
                 call_hook(self._observer.receive_hook, self._span, self._scope, message)
         except Exception as error:  # noqa: BLE001 - never into the app
@@ -102,10 +103,15 @@ class WebSocketExchange:
         elif kind == "websocket.close":
             if self._status is None:
                 self._status = 403  # by the protocol, closing instead of accepting refuses the handshake
-            elif self._close_code is None:
-                self._close_code = _code(message.get("code"), 1000)
+            else:
+                self._closed_with(message.get("code"), 1000)
         if self._span.is_recording():
             call_hook(self._observer.send_hook, self._span, self._scope, message)
+
+    def _closed_with(self, code: object, default: int) -> None:
+        if not self._closing:  # the first close is the one that ended it
+            self._closing = True
+            self._close_code = _code(code, default)
 
     def close(self, error: BaseException | None) -> None:
         """The app has returned, or raised `error`."""
@@ -119,7 +125,7 @@ class WebSocketExchange:
         cancelled = error is not None and is_cancellation(error)
         problem = error_type(error) if error is not None and not cancelled else None
         code = self._close_code
-        if code is None and self._status == 101:
+        if not self._closing and self._status == 101:
             code = (
                 1011 if problem is not None else _ABNORMAL
             )  # 1011 is what servers send for an app that raised
