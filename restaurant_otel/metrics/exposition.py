@@ -97,9 +97,9 @@ def _format(name: str, parameters: Mapping[str, str]) -> Format | None:
 
 # --- the text ----------------------------------------------------------------------------------------
 
-CHUNK: Final = 500
-"""Lines in one piece of output: well under a millisecond of work, so that an event loop which gets a turn
-after each piece does not feel a scrape."""
+CHUNK: Final = 250
+"""Lines in one piece of output: half a millisecond of work, so that an event loop which gets a turn after
+each piece does not feel a scrape."""
 
 
 def render(
