@@ -101,7 +101,8 @@ class AsgiRoutes:
             return None
         if place.leaf:
             return place.told(scope)
-        inner = self._tree(scope.get("app"))  # a Starlette app inside the opaque one, which has said so
+        # A Starlette app may be hidden in the opaque one; it has said so.
+        inner = self._tree(getattr(scope.get("app"), "router", None))
         found = inner.locate(scope, rest) if inner is not None else None
         if found is not None and found.leaf:
             return place.template + found.template

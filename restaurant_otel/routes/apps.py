@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections import deque
 from collections.abc import Iterator, Mapping
+from functools import partial
 from types import MemberDescriptorType, MethodType
 from typing import Any, Final, NamedTuple
 
@@ -41,7 +42,7 @@ def noted(carrier: Mapping[str, Any]) -> Resolved | None:
 def layers(app: Any) -> Iterator[tuple[str, Any]]:
     """`app` and each app inside it, from the outside in, with the path prefix it is mounted at.
 
-    Follows wrappers, bound methods, werkzeug's dispatcher (``mounts``), Channels' protocol router and
+    Follows wrappers, bound methods, partial calls, werkzeug's dispatcher (``mounts``), Channels' protocol router and
     Starlette's mounts (whose prefixes are not told: the route tree knows them better).
     """
     queue: deque[tuple[str, Any]] = deque([("", app)])
@@ -54,6 +55,8 @@ def layers(app: Any) -> Iterator[tuple[str, Any]]:
         yield prefix, layer
         if isinstance(layer, MethodType):
             queue.append((prefix, layer.__self__))
+        elif isinstance(layer, partial):
+            queue.extend((prefix, part) for part in (layer.func, *layer.args))
         queue.extend(
             (prefix, inner) for inner in (_stored(layer, name) for name in _INNER) if callable(inner)
         )

@@ -19,8 +19,8 @@ from typing import Any, Final
 from restaurant_otel.errors import survived
 from restaurant_otel.routes.apps import is_router, layers
 
-_DEEPEST: Final = 32  # mounts in mounts; an app mounted in itself would go on for ever
-_MOST_PLACES: Final = 50_000
+_DEEPEST: Final = 16  # mounts in mounts; an app mounted in itself would go on for ever
+_MOST_PLACES: Final = 20_000
 
 _VERBS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -228,27 +228,25 @@ class _Growth:
         place.host = getattr(effective, "host_regex", None)
         endpoint = getattr(effective, "endpoint", None)
         app = getattr(effective, "app", None)
-        mounts = place.host is not None or (place.pattern is not None and "path" in place.pattern.groupindex)
-        if endpoint is None and app is not None and mounts:
+        has_rest = place.host is not None or (
+            place.pattern is not None and "path" in place.pattern.groupindex
+        )
+        if endpoint is None and app is not None and has_rest:
             place.endpoint = app
             self._mount(place, effective, app)
         elif path or place.pattern is not None:
             place.endpoint = endpoint
-            place.kind = (
-                "http" if hasattr(route, "methods") else "websocket" if endpoint is not None else None
-            )
             place.methods = _methods(effective, endpoint)
+            if endpoint is not None:
+                place.kind = "http" if hasattr(route, "methods") else "websocket"
         else:
-            return None
+            return None  # nothing to tell it by
         self.places.append(place)
         return place
 
     def _mount(self, place: Place, effective: Any, app: Any) -> None:
-        owner = (
-            effective
-            if effective.routes
-            else next((inner for _, inner in layers(app) if is_router(inner)), None)
-        )
+        wrapped = (inner for _, inner in layers(app) if is_router(inner))
+        owner = effective if effective.routes else next(wrapped, None)
         if owner is None:
             place.opaque = True
         elif len(place.above) < _DEEPEST:

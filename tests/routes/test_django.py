@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from types import ModuleType
 
 import django
@@ -150,6 +151,12 @@ def test_wrappers_are_seen_through():
             return self.application(environ, start_response)
 
     assert ask_wsgi(Wrapper(WSGIHandler()), "/async/7/") == "/async/<int:id>/"
+
+
+def test_a_handler_called_by_its_method_is_found():
+    handler = WSGIHandler()
+    assert ask_wsgi(partial(WSGIHandler.__call__, handler), "/async/7/") == "/async/<int:id>/"
+    assert ask_wsgi(WSGIHandler().__call__, "/async/7/") == "/async/<int:id>/"
 
 
 def test_preparing_twice_is_preparing_once_and_restoring_leaves_nothing():

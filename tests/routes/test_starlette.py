@@ -365,6 +365,10 @@ def test_an_app_mounted_in_itself_or_wrapped_in_itself_ends():
     app.router.routes.append(Mount("/again", app))
     assert ask(app, "/x") == "/x"
     assert ask(app, "/again/again/x") == "/again/again/x"
+    app.router.routes.append(
+        Mount("/{name}/once/more", app)
+    )  # twice in itself: two to the power of the depth
+    assert ask(app, "/x") == "/x"
     loop = Copying(None)
     loop.app = loop
     assert AsgiRoutes(loop).template(http_scope()) is None

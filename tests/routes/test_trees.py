@@ -97,7 +97,7 @@ def asked_paths(declared):
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_the_template_is_the_concatenation_of_what_was_declared(data):
     tree = data.draw(trees())
