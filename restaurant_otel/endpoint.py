@@ -21,6 +21,7 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Final, Protocol, TypeAlias
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from anyio import CapacityLimiter
 from anyio.lowlevel import checkpoint
 from anyio.to_thread import run_sync
 
@@ -96,7 +97,9 @@ class MetricsEndpoint:
         answer = _Answer(question)
         try:
             if self._before_scrape is not None:
-                await run_sync(self._prepare)
+                # A limiter of its own: the usual one is shared with the app, and a scrape must be answered
+                # while all the app's worker threads are busy.
+                await run_sync(self._prepare, limiter=CapacityLimiter(1))
             for piece in self._pieces(question):
                 answer.add(piece)
                 await checkpoint()

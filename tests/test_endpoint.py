@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+from anyio import to_thread
 
 from restaurant_otel import catalog
 from restaurant_otel.catalog import Kind, Metric
@@ -273,6 +274,17 @@ def test_in_an_event_loop_it_is_done_in_another_thread() -> None:
     threads: list[int] = []
     asgi(endpoint(before_scrape=lambda: threads.append(threading.get_ident())))
     assert threads != [threading.get_ident()]
+
+
+def test_a_scrape_does_not_wait_for_the_apps_worker_threads() -> None:
+    async def scrape_while_all_are_busy() -> Response:
+        limiter = to_thread.current_default_thread_limiter()
+        limiter.total_tokens = 1
+        async with limiter:
+            made = endpoint(before_scrape=lambda: None)
+            return await asyncio.wait_for(asgi_request(made.respond_asgi, "GET", "/metrics"), 20)
+
+    assert asyncio.run(scrape_while_all_are_busy()).status == 200
 
 
 MANY = Metric("test.endpoint.many", "", Kind.COUNTER, "Enough for several pieces.", ("number",))

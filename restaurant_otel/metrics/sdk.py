@@ -38,6 +38,7 @@ OURS: Final = frozenset(metric.name for metric in catalog.METRICS)
 """Names under which we count; an SDK instrument that has one is neither shown nor sent."""
 
 _SECONDS: Final = 5.0
+_PATIENCE: Final = 1.0
 _MOST_METRICS: Final = 1000
 """Each set of attribute names makes another metric here, and an app may invent those without end."""
 
@@ -80,13 +81,19 @@ class MirrorReader(MetricReader):
         self._ticker.start()
 
     def mirror(self) -> None:
-        """Pull the instruments' values and write them into the registry's cells. Never raises."""
-        with self._lock:
-            try:
-                self._pull()
-                self._write()
-            except Exception as error:  # noqa: BLE001 - callbacks of the host app run in here
-                errors.survived("mirror", error)
+        """Pull the instruments' values and write them into the registry's cells. Never raises.
+
+        While a callback of the host app hangs in another thread, this gives up after a second.
+        """
+        if not self._lock.acquire(timeout=_PATIENCE):
+            return
+        try:
+            self._pull()
+            self._write()
+        except Exception as error:  # noqa: BLE001 - callbacks of the host app run in here
+            errors.survived("mirror", error)
+        finally:
+            self._lock.release()
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:  # noqa: ARG002
         """Mirror for the last time. The provider calls this when it is shut down."""
@@ -188,7 +195,7 @@ class MirrorReader(MetricReader):
         """Note what was counted so far, for the child to leave out."""
         # While we hold our lock, no thread of ours is inside the SDK, where it would hold locks that a
         # child could never get.
-        self._held = self._lock.acquire(timeout=1.0)
+        self._held = self._lock.acquire(timeout=_PATIENCE)
         if self._held:
             try:
                 self._pull(timeout_millis=1000)

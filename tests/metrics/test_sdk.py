@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -196,6 +197,28 @@ def test_an_error_of_the_host_apps_callback_leaves_the_rest_standing(host: Calla
     app.meter.create_observable_gauge("host.broken", [broken])
     app.meter.create_counter("host.hits").add(1)
     assert app.numbers("host.hits") == {(): 1.0}
+
+
+def test_a_callback_that_hangs_holds_up_only_the_one_who_called_it(host: Callable[..., Host]) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def hanging(_: CallbackOptions) -> list[Observation]:
+        entered.set()
+        release.wait(30)
+        return [Observation(1)]
+
+    app = host()
+    app.meter.create_observable_gauge("host.depth", [hanging])
+    first = threading.Thread(target=app.reader.mirror)
+    first.start()
+    assert entered.wait(10)
+    second = threading.Thread(target=app.reader.mirror)
+    second.start()
+    second.join(10)
+    assert not second.is_alive()
+    release.set()
+    first.join(10)
+    assert list(app.held("host.depth")) == [()]
 
 
 # --- when ----------------------------------------------------------------------------------------------
