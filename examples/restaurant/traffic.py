@@ -269,14 +269,16 @@ MIX: tuple[tuple[int, Visit], ...] = (
 class Traffic:
     """Visits to the app at `base_url`, `rate` a second, in an order that `seed` fixes.
 
-    `answered` counts the answers to well-formed HTTP requests, `surprises` what was not as it should be,
-    by description; both may be read at any time from the event loop that runs it.
+    `answered` counts the answers to well-formed HTTP requests, `attacks` the requests that the server may
+    have refused before the app saw them, `surprises` what was not as it should be, by description; all may
+    be read at any time from the event loop that runs it.
     """
 
     def __init__(self, base_url: str, rate: float = 15.0, seed: int = 1) -> None:
         if urlsplit(base_url).hostname not in ("127.0.0.1", "localhost", "::1"):
             raise ValueError(f"{base_url}: traffic is made over loopback only")
         self.answered = 0
+        self.attacks = 0
         self.surprises: Counter[str] = Counter()
         self._base_url = base_url
         self._pause = 1 / rate
@@ -301,6 +303,7 @@ class Traffic:
                 under_way.create_task(self._visit(self._chance.choices(visits, weights)[0], visitor))
 
     async def _visit(self, visit: Visit, visitor: Visitor) -> None:
+        self.attacks += visit is attack
         try:
             await visit(visitor)
         except Surprise as surprise:

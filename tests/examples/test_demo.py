@@ -148,7 +148,9 @@ def test_it_ends_by_itself_with_a_summary_and_leaves_nothing(start: Start) -> No
         assert demo.parts("prometheus")
     status, output = demo.ends()  # not 0 if Prometheus runs and has no numbers of the app
     assert status == 0, output
-    assert re.search(r"\nall \d{2,} requests were answered as they should be, and counted\n", output), output
+    assert re.search(r"\nall \d{2,} requests were answered as they should be, and counted once\n", output), (
+        output
+    )
     for column in ("requests", "errors", "mean", "p95", "queries each"):
         assert column in output
     assert "slowest on average: /reports/" in output
