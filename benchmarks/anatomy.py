@@ -27,10 +27,14 @@ NUMBER = 200
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print all three tables."""
+    """Print all tables."""
     by_option(arguments.rounds)
-    for sampled in (True, False):
-        by_function(sampled=sampled)
+    loop = asyncio.new_event_loop()
+    asgi_bare = peers.asgi_runner(peers.asgi_bare(), loop)
+    wsgi_bare = peers.wsgi_runner(peers.WSGI["bare"]())
+    for name in ("ours 100 %", "ours 0 %"):
+        by_function(f"ASGI, {name}", asgi_bare, peers.asgi_runner(peers.ASGI[name](), loop))
+        by_function(f"WSGI, {name}", wsgi_bare, peers.wsgi_runner(peers.WSGI[name]()))
     by_block(arguments.rounds)
     return 0
 
@@ -87,13 +91,14 @@ def by_option(rounds: int) -> None:
 # --- by function --------------------------------------------------------------------------------------
 
 
-def by_function(*, sampled: bool, requests: int = 5000, most: int = 30) -> None:
+def by_function(
+    title: str, bare_run: Callable[[int], None], ours_run: Callable[[int], None], most: int = 30
+) -> None:
     """Calls and own time of each function a request, without those that the bare app calls as often.
 
     The profiler itself costs a fraction of a microsecond a call: read shares and counts, not sums.
     """
-    bare = _profile(peers.asgi_bare(), requests)
-    ours = _profile(peers.asgi_ours(sampled=sampled), requests)
+    bare, ours = _profile(bare_run), _profile(ours_run)
     rows = []
     for place, (calls, own) in ours.items():
         calls_bare, own_bare = bare.get(place, (0.0, 0.0))
@@ -101,14 +106,13 @@ def by_function(*, sampled: bool, requests: int = 5000, most: int = 30) -> None:
             rows.append((own - own_bare, calls - calls_bare, place))
     rows.sort(reverse=True)
     total = sum(own for own, _, _ in rows)
-    print(f"\nOurs by function, {100 if sampled else 0} %: {total:.1f} us a request under the profiler\n")
+    print(f"\n{title}, by function: {total:.1f} us a request under the profiler\n")
     table = [(place, f"{calls:.2f}", f"{own:.2f}", f"{own / total:.0%}") for own, calls, place in rows[:most]]
     harness.table(("", "calls", "own us", "share"), table)
 
 
-def _profile(subject: peers.Subject[peers.ASGIApp], requests: int) -> dict[str, tuple[float, float]]:
-    run_requests = peers.asgi_runner(subject, asyncio.new_event_loop())
-    run_requests(200)
+def _profile(run_requests: Callable[[int], None], requests: int = 5000) -> dict[str, tuple[float, float]]:
+    run_requests(NUMBER)
     profiler = cProfile.Profile()
     profiler.enable()
     for _ in range(requests // NUMBER):
