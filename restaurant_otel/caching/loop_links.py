@@ -1,0 +1,328 @@
+"""Connections to Redis for asyncio: one for each event loop, shared by all its tasks.
+
+Commands are written as they come and replies belong to them in order, so many tasks share one connection without
+waiting for another. A cancelled caller leaves its place in that order, and its reply is dropped when it comes: no
+reply ever reaches another caller. One timer watches the oldest command; if it is overdue, the
+connection is closed and everything waiting on it fails.
+
+See `links` for what a link is, and for the blocking ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+import redis.asyncio
+import redis.asyncio.cluster
+import redis.asyncio.sentinel
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from restaurant_otel.caching.address import Address, socket_options
+from restaurant_otel.caching.links import (
+    Command,
+    Link,
+    packed,
+    raising,
+    scan_command,
+    scanned,
+    tcp_only,
+    unreachable_raises,
+)
+
+_GRACE: Final = 0.02
+"""Seconds a reply that is overdue is still waited for: if the app held up the loop, it is here already and only has
+not been read."""
+
+
+def loop_link(address: Address, timeout: float) -> Link:
+    """A link for event loops to `address`. Does not connect yet."""
+    if address.kind == "cluster":
+        return LoopClusterLink(address, timeout)
+    return MultiplexedLink(_pool(address, timeout), timeout)
+
+
+def _pool(address: Address, timeout: float) -> Any:
+    options = socket_options(timeout, Retry)
+    if address.kind == "sentinel":
+        make: Any = redis.asyncio.sentinel.Sentinel  # of which redis-py has no types
+        sentinel = make(
+            address.hosts, sentinel_kwargs=options, db=address.db, **address.credentials(), **options
+        )
+        pool = sentinel.master_for(address.service).connection_pool
+    else:
+        pool = redis.asyncio.ConnectionPool.from_url(address.url, **tcp_only(address, options))
+    # Time is kept here, by one timer a connection: redis-py's costs 20 us a command.
+    pool.connection_kwargs.update(socket_timeout=None, decode_responses=False)
+    return pool
+
+
+class _Waiting:
+    __slots__ = ("count", "future", "replies", "sent")
+
+    def __init__(self, future: asyncio.Future[list[Any]], count: int, sent: float) -> None:
+        self.future = future
+        self.count = count
+        self.replies: list[Any] = []
+        self.sent = sent
+
+
+class _Wire:
+    """One connection, its queue of callers, and the task that reads for them."""
+
+    def __init__(self, connection: Any, timeout: float) -> None:
+        self._connection = connection
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[_Waiting] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._overdue: _Waiting | None = None
+        self.alive = True
+        self._reader = self._loop.create_task(self._read(), name="restaurant-otel cache reader")
+
+    async def call(self, commands: Sequence[Command]) -> list[Any]:
+        if not self.alive:  # redis-py would connect it again
+            raise RedisConnectionError("the connection to Redis was closed")
+        connection, loop = self._connection, self._loop
+        data = packed(connection, commands)
+        waiting = _Waiting(loop.create_future(), len(commands), loop.time())
+        # No await between here and the write inside of send_packed_command: the queue is in the order of the bytes.
+        self._queue.append(waiting)
+        if self._timer is None:
+            self._timer = loop.call_later(self._timeout, self._watch)
+        try:
+            await connection.send_packed_command(data, check_health=False)
+        except BaseException:
+            # Perhaps half a command is on its way: what follows it would be misread.
+            waiting.future.cancel()
+            self.fail(RedisConnectionError("writing to Redis was cut short"))
+            raise
+        return await waiting.future
+
+    def fail(self, error: Exception) -> None:
+        """Close, and let everybody who waits fail."""
+        self.alive = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        queue, self._queue = self._queue, deque()
+        for waiting in queue:
+            if not waiting.future.done():
+                waiting.future.set_exception(type(error)(*error.args))  # one each: tracebacks grow on them
+        if asyncio.current_task() is not self._reader:
+            self._reader.cancel()
+
+    async def aclose(self) -> None:
+        self.fail(RedisConnectionError("the cache was closed"))
+        await asyncio.gather(self._reader, return_exceptions=True)
+
+    async def _read(self) -> None:
+        connection = self._connection
+        error: Exception = RedisConnectionError("the connection to Redis was closed")
+        try:
+            while True:
+                try:
+                    reply = await connection.read_response()
+                except ResponseError as response:
+                    reply = response
+                waiting = self._queue[0]
+                waiting.replies.append(reply)
+                if len(waiting.replies) == waiting.count:
+                    self._queue.popleft()
+                    if not waiting.future.done():
+                        waiting.future.set_result(waiting.replies)
+        except (RedisConnectionError, RedisTimeoutError) as failure:
+            error = failure
+        except Exception as failure:  # noqa: BLE001 - bytes that are no reply, or a reply to nobody
+            error = RedisConnectionError(f"{type(failure).__name__}: {failure}")
+        finally:
+            if self.alive:
+                self.fail(error)
+            await connection.disconnect(nowait=True)
+
+    def _watch(self) -> None:
+        self._timer = None
+        if not self._queue:
+            return
+        oldest = self._queue[0]
+        left = oldest.sent + self._timeout - self._loop.time()
+        if left <= 0 and oldest is self._overdue:
+            self.fail(RedisTimeoutError(f"no reply from Redis in {self._timeout:g} s"))
+            return
+        self._overdue = oldest
+        self._timer = self._loop.call_later(left if left > 0 else _GRACE, self._watch)
+
+
+class MultiplexedLink:
+    """One server, or the master that sentinels name."""
+
+    def __init__(self, pool: Any, timeout: float) -> None:
+        self._pool = pool
+        self._timeout = timeout
+        self._forget()
+
+    def _forget(self) -> None:
+        self._wires: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Wire] = weakref.WeakKeyDictionary()
+        self._connecting: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[_Wire]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    async def execute(self, commands: Sequence[Command]) -> list[Any]:
+        """See `Link`."""
+        wire = self._wires.get(asyncio.get_running_loop())
+        if wire is not None and wire.alive:
+            try:
+                return await wire.call(commands)
+            except RedisConnectionError:
+                pass  # closed while it was idle, as after a restart: once more, on a new one
+        return await (await self._connected()).call(commands)
+
+    async def _connected(self) -> _Wire:
+        loop = asyncio.get_running_loop()
+        wire = self._wires.get(loop)
+        if wire is not None and wire.alive:
+            return wire
+        task = self._connecting.get(loop)
+        if task is None or task.done():
+            task = loop.create_task(self._connect(), name="restaurant-otel cache connect")
+            self._connecting[loop] = task
+        # Shielded: all callers wait for the one task, and one that is cancelled must not cancel it for the others.
+        return await asyncio.shield(task)
+
+    async def _connect(self) -> _Wire:
+        connection = self._pool.connection_class(**self._pool.connection_kwargs)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await connection.connect()
+        except BaseException as error:
+            await connection.disconnect(nowait=True)
+            if isinstance(error, TimeoutError):
+                raise RedisTimeoutError(f"no connection to Redis in {self._timeout:g} s") from None
+            raise
+        wire = _Wire(connection, self._timeout)
+        self._wires[asyncio.get_running_loop()] = wire
+        return wire
+
+    async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        """See `Link`."""
+        replies: list[bytes | None] = raising((await self.execute((("MGET", *keys),)))[0])
+        return replies
+
+    async def each_primary(self, command: Command) -> list[Any]:
+        """See `Link`."""
+        return await self.execute((command,))
+
+    async def scan(self, pattern: str, cursors: Any) -> tuple[list[bytes], Any]:
+        """See `Link`."""
+        cursor, keys = raising((await self.execute((scan_command(cursors or 0, pattern),)))[0])
+        return keys, int(cursor) or None
+
+    def reset(self) -> None:
+        """Do nothing: a wire that fails is closed at once, and there are no idle ones."""
+
+    def forget(self) -> None:
+        """See `Link`."""
+        self._forget()
+
+    async def aclose(self) -> None:
+        """Close the wire of the running loop."""
+        wire = self._wires.pop(asyncio.get_running_loop(), None)
+        if wire is not None:
+            await wire.aclose()
+
+
+class LoopClusterLink:
+    """A cluster, through redis-py's own client, one for each event loop."""
+
+    def __init__(self, address: Address, timeout: float) -> None:
+        self._address = address
+        self._timeout = timeout
+        self._options = socket_options(timeout, Retry) | {"retry": Retry(NoBackoff(), 1)}
+        self._clients: weakref.WeakKeyDictionary[Any, redis.asyncio.cluster.RedisCluster] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    async def execute(self, commands: Sequence[Command]) -> list[Any]:
+        """See `Link`."""
+
+        async def exchange() -> list[Any]:
+            pipeline = self._client().pipeline()
+            for command in commands:
+                pipeline.execute_command(*command)
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+            return replies
+
+        return unreachable_raises(await self._whole(exchange()))
+
+    async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        """See `Link`."""
+        return [raising(reply) for reply in await self.execute([("GET", key) for key in keys])]
+
+    async def each_primary(self, command: Command) -> list[Any]:
+        """See `Link`."""
+        client = await self._ready()
+        return [
+            await self._whole(client.execute_command(*command, target_nodes=node))
+            for node in client.get_primaries()
+        ]
+
+    async def scan(self, pattern: str, cursors: Any) -> tuple[list[bytes], Any]:
+        """See `Link`."""
+        client = await self._ready()
+        if cursors is None:
+            cursors = {node.name: 0 for node in client.get_primaries()}
+        found, further = [], {}
+        for name, cursor in cursors.items():
+            command = scan_command(cursor, pattern)
+            node = client.get_node(node_name=name)
+            cursor, keys = scanned(await self._whole(client.execute_command(*command, target_nodes=node)))
+            found += keys
+            if cursor:
+                further[name] = cursor
+        return found, further or None
+
+    def reset(self) -> None:
+        """Do nothing: redis-py's client learns the slots anew when a node fails."""
+
+    def forget(self) -> None:
+        """See `Link`."""
+        self._clients = weakref.WeakKeyDictionary()
+
+    async def aclose(self) -> None:
+        """Close the client of the running loop."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
+    def _client(self) -> redis.asyncio.cluster.RedisCluster:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            nodes = [redis.asyncio.cluster.ClusterNode(host, port) for host, port in self._address.hosts]
+            client = redis.asyncio.cluster.RedisCluster(
+                startup_nodes=nodes, **self._address.credentials(), **self._options
+            )
+            self._clients[loop] = client
+        return client
+
+    async def _ready(self) -> redis.asyncio.cluster.RedisCluster:
+        client = self._client()
+        await self._whole(client.initialize())
+        return client
+
+    async def _whole(self, exchange: Any) -> Any:
+        # In a task of its own: a cancelled caller must not cut an exchange short on a connection others will use.
+        # Five time-outs: connecting, learning the slots, and one redirection with its retry.
+        task = asyncio.ensure_future(exchange)
+        done, _ = await asyncio.wait((task,), timeout=5 * self._timeout)
+        if not done:
+            task.cancel()
+            raise RedisTimeoutError("no reply from the cluster")
+        return task.result()
