@@ -12,9 +12,7 @@ import errno
 import fcntl
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 _PLANTED: Final = (errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM)  # a link, a socket, somebody else's
@@ -25,24 +23,13 @@ class UnsafeError(OSError):
     """A folder or file that belongs to somebody else, can be written by others, or is a link."""
 
 
-def root() -> Path:
-    """Where private folders are made: the same answer in all processes of an app."""
-    wished = os.environ.get("RESTAURANT_OTEL_WORKERS_DIR")
-    if wished:
-        return Path(wished)
-    for place in (os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm"):  # noqa: S108 - checked in `private`
-        if place and os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK):
-            return Path(place)
-    return Path(tempfile.gettempdir())
-
-
 @contextlib.contextmanager
-def base(create: bool = False) -> Iterator[int]:
-    """A descriptor of this user's folder, ``restaurant-otel-<uid>``, in `root()`.
+def base(root: str, create: bool = False) -> Iterator[int]:
+    """A descriptor of this user's folder in `root`, ``restaurant-otel-<uid>``.
 
     Raises OSError: FileNotFoundError when it is not there and not to be created, `UnsafeError`.
     """
-    path = os.path.join(root(), f"restaurant-otel-{os.geteuid()}")
+    path = os.path.join(root, f"restaurant-otel-{os.geteuid()}")
     with _private(path, None, create) as descriptor:
         yield descriptor
 
@@ -69,6 +56,16 @@ def _private(path: str, parent: int | None, create: bool) -> Iterator[int]:
             raise UnsafeError(f"{path} belongs to user {status.st_uid}")
         if stat.S_IMODE(status.st_mode) & 0o077:
             raise UnsafeError(f"{path} is open to other users (mode {stat.S_IMODE(status.st_mode):o})")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def whatever(path: str) -> Iterator[int]:
+    """A descriptor of any folder, unchecked: for looking, at what a person has named."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
         yield descriptor
     finally:
         os.close(descriptor)

@@ -17,6 +17,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import threading
 from dataclasses import dataclass
 from functools import cache
@@ -32,9 +33,13 @@ _WORKER_MODULES: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group by its name, which is a folder's name too. Named by the operator, it has no leader."""
+    """A group by its name, which is a folder's name too; `root` is the folder that it is somewhere below.
+
+    Named by the operator, a group has no leader.
+    """
 
     name: str
+    root: str
     leader: Leader | None = None
 
 
@@ -83,13 +88,13 @@ def find(forked_from: Leader | None) -> Group | None:
     """
     name = os.environ.get("RESTAURANT_OTEL_GROUP")
     if name:
-        return Group("named-" + _file_name(name))
+        return Group("named-" + _file_name(name), default_root())
     if os.environ.get("RESTAURANT_OTEL_WORKERS_DIR"):
-        return Group("shared")
+        return Group("shared", default_root())
     if os.name != "posix":
         return None
     found = _gunicorn() or _uwsgi() or _supervised() or forked_from
-    return None if found is None else Group(found.name, found)
+    return None if found is None else Group(found.name, default_root(), found)
 
 
 def named_by_operator() -> bool:
@@ -101,6 +106,17 @@ def predecessor() -> int | None:
     """The process id of the gunicorn master that this worker's master was started by to take over (USR2)."""
     text = os.environ.get("GUNICORN_PID", "")
     return int(text) if text.isascii() and text.isdigit() and "gunicorn.arbiter" in sys.modules else None
+
+
+def default_root() -> str:
+    """Where groups are kept: the same answer in all processes of an app."""
+    wished = os.environ.get("RESTAURANT_OTEL_WORKERS_DIR")
+    if wished:
+        return os.path.abspath(wished)
+    for place in (os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm"):  # noqa: S108 - see `folder`
+        if place and os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK):
+            return place
+    return tempfile.gettempdir()
 
 
 def _file_name(name: str) -> str:

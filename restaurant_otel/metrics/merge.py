@@ -10,7 +10,6 @@ workers only, by the metric's `across`; of exemplars the newest stays.
 
 from __future__ import annotations
 
-import contextlib
 import struct
 import threading
 from array import array
@@ -203,30 +202,22 @@ def _histograms(table: Table, rows: range, parts: Parts, start: float) -> list[P
         exemplars: list[Exemplar | None] | None = None
         for snapshot, column in parts:
             if row < len(column) and 0 < (place := column[row] * 8) < len(snapshot.slots):
-                values = unpack(snapshot.slots, place)
-                total = values if total is None else tuple(map(add, total, values))
-                if 0 < values[0] < layout.MOST_RECORDS:
+                slots = unpack(snapshot.slots, place)
+                total = slots if total is None else tuple(map(add, total, slots))
+                if 0 < slots[0] < layout.MOST_RECORDS:
                     if exemplars is None:
                         exemplars = [None] * buckets
-                    layout.read_exemplars(snapshot.exemplars, int(values[0]), exemplars)
+                    layout.read_exemplars(snapshot.exemplars, int(slots[0]), exemplars)
         if total is None:
             continue
-        key = table.keys[row]
-        with contextlib.suppress(
-            ValueError, OverflowError
-        ):  # a damaged file may hold counts that are no numbers
+        try:
             counts = list(map(int, total[layout.HISTOGRAM_COUNTS :]))
-            found.append(
-                HistogramPoint(
-                    absent if key is None else key,
-                    counts,
-                    total[layout.HISTOGRAM_COUNTS - 1],
-                    exemplars or (),
-                    None,
-                    start,
-                    key is None,
-                )
-            )
+        except (ValueError, OverflowError):
+            continue  # a damaged file may hold counts that are no numbers
+        key = table.keys[row]
+        values = absent if key is None else key
+        the_sum = total[layout.HISTOGRAM_COUNTS - 1]
+        found.append(HistogramPoint(values, counts, the_sum, exemplars or (), None, start, key is None))
     return found
 
 

@@ -218,7 +218,7 @@ class Registry:
         from restaurant_otel.metrics import folder, workers
         from restaurant_otel.metrics.worker_file import WorkerFile
 
-        with folder.base(create=True) as parent:
+        with folder.base(found.root, create=True) as parent:
             found = workers.settle(parent, found)
             with folder.inner(parent, found.name, create=True) as place:
                 file = WorkerFile(place, workers.new_head(self.start_time))
@@ -357,8 +357,8 @@ class Registry:
             if instrument.metric.kind is Kind.HISTOGRAM:
                 for cell in instrument.cells.values():
                     cell.exemplars = None
-        if groups.named_by_operator():
-            self.attach()
+        if self._group is not None and self._group.leader is None:
+            self.attach()  # the operator has said that there are siblings: nobody may ever serve a request here
 
 
 _PAUSE: Final = Family(catalog.TELEMETRY_WORKERS)

@@ -64,7 +64,7 @@ class Reader:
         `folder.UnsafeError`, or what the system says when it runs out of descriptors or memory; an answer without
         some of the workers would be worse than none.
         """
-        with folder.base() as parent, folder.inner(parent, self.members.name) as place:
+        with folder.base(self.members.root) as parent, folder.inner(parent, self.members.name) as place:
             for _ in range(_TRIES):
                 ledger = _version(place, LEDGER)
                 names = [name for name in os.listdir(place) if name.endswith(_SUFFIX) and name != self.own]
@@ -141,7 +141,7 @@ def fold(members: Group, limit: int) -> Iterator[None]:
     few milliseconds. Raises OSError; then nothing has changed, or all of it.
     """
     with (
-        folder.base() as parent,
+        folder.base(members.root) as parent,
         folder.inner(parent, members.name) as place,
         folder.exclusively(place, _LOCK) as alone,
     ):
@@ -298,10 +298,14 @@ def settle(parent: int, found: Group) -> Group:
 
 
 def _follow(parent: int, found: Group) -> Group | None:
-    with contextlib.suppress(OSError), folder.opened(parent, f"{found.name}.alias") as (descriptor, _):
-        name = folder.read(descriptor, 200).decode("ascii", "replace")
-        leader = Leader.parse(name)
-        return Group(name, leader) if leader is not None else None
+    leader = _joined_by(parent, f"{found.name}.alias")
+    return Group(leader.name, found.root, leader) if leader is not None else None
+
+
+def _joined_by(parent: int, note: str) -> Leader | None:
+    """The leader whose group a note says to join."""
+    with contextlib.suppress(OSError), folder.opened(parent, note) as (descriptor, _):
+        return Leader.parse(folder.read(descriptor, 200).decode("ascii", "replace"))
     return None
 
 
@@ -312,7 +316,8 @@ def _take_over(parent: int, found: Group) -> Group | None:
     old = group.leader(pid) or _late_leader(parent, pid)
     if old is None or old == found.leader:
         return None
-    target = _follow(parent, Group(old.name, old)) or Group(old.name, old)
+    target = Group(old.name, found.root, old)
+    target = _follow(parent, target) or target
     folder.write_new(parent, f"{found.name}.alias", target.name.encode())
     return target
 
@@ -327,25 +332,19 @@ def _late_leader(parent: int, pid: int) -> Leader | None:
 def _remove_dead_groups(parent: int, own: str) -> None:
     """A group is dead when its leader, those who took over from it and all its workers are."""
     names = os.listdir(parent)[:_MOST_GROUPS]
-    aliases = {
-        name: target
+    notes = {
+        name: joined.name
         for name in names
-        if name.endswith(".alias")
-        and (leader := Leader.parse(name.removesuffix(".alias"))) is not None
-        and (target := _follow(parent, Group(leader.name)))
+        if name.endswith(".alias") and (joined := _joined_by(parent, name)) is not None
     }
-    heirs = {target.name for name, target in aliases.items() if _leads(name.removesuffix(".alias"))}
+    joined_by_living = {target for note, target in notes.items() if _leads(note.removesuffix(".alias"))}
     for name in names:
-        if Leader.parse(name) and name != own and name not in heirs and not _leads(name):
+        if Leader.parse(name) and name != own and name not in joined_by_living and not _leads(name):
             with contextlib.suppress(OSError):
                 _remove_group(parent, name)
-    for name, target in aliases.items():
-        if (
-            target.name != own
-            and not _leads(name.removesuffix(".alias"))
-            and not _exists(parent, target.name)
-        ):
-            folder.remove(parent, name)
+    for note, target in notes.items():
+        if not _leads(note.removesuffix(".alias")) and not _exists(parent, target):
+            folder.remove(parent, note)
 
 
 def _leads(name: str) -> bool:
