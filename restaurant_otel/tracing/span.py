@@ -13,7 +13,7 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from time import time_ns
 from types import TracebackType
 from typing import Any
@@ -193,67 +193,13 @@ class ServerSpan(Span):
             self.set_status(StatusCode.ERROR, f"{type(exc_val).__name__}: {exc_val}")
         super().__exit__(exc_type, exc_val, exc_tb)
 
-    # --- what hooks read off the SDK's span ------------------------------------------------------------
+    # --- what hooks and exporters read ------------------------------------------------------------------
 
-    @property
-    def name(self) -> str:
-        """The span's name."""
-        return self._name
-
-    @property
-    def context(self) -> SpanContext:
-        """The span's identity."""
-        return self._context
-
-    @property
-    def kind(self) -> SpanKind:
-        """Always SERVER."""
-        return SpanKind.SERVER
-
-    @property
-    def parent(self) -> SpanContext | None:
-        """The caller's span; None for the root of a trace."""
-        return self._parent
-
-    @property
-    def start_time(self) -> int:
-        """Nanoseconds since the epoch."""
-        return self._start_time
-
-    @property
-    def end_time(self) -> int | None:
-        """Nanoseconds since the epoch; None until it has ended."""
-        return self._end_time
-
-    @property
-    def status(self) -> Status:
-        """The status so far."""
-        return self._status
-
-    @property
-    def attributes(self) -> Mapping[str, Any]:
-        """The attributes so far, to be read only."""
-        return self.readable().attributes or {}
-
-    @property
-    def events(self) -> Sequence[Event]:
-        """The events so far."""
-        return tuple(self._events or ())
-
-    @property
-    def links(self) -> Sequence[Link]:
-        """The links so far."""
-        return tuple(self._links or ())
-
-    @property
-    def resource(self) -> Resource:
-        """Whose span it is."""
-        return self._pipeline.resource
-
-    @property
-    def instrumentation_scope(self) -> InstrumentationScope:
-        """What made it."""
-        return self._pipeline.scope
+    def __getattr__(self, name: str) -> Any:
+        """What hooks read off the SDK's span (`name`, `attributes`, `kind`, `status`, ...), as it stands now."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.readable(), name)
 
     def readable(self) -> ReadableSpan:
         """The span as the SDK's exporters and processors know it."""

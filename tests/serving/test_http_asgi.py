@@ -225,7 +225,10 @@ def test_no_response_at_all_is_an_incomplete_500(spans: Spans, added: Added) -> 
 @pytest.mark.parametrize(
     "how",
     [
-        {"disconnect_after": 2, "scope": {"asgi": {"version": "3.0", "spec_version": "2.3"}}},  # told by receive()
+        {
+            "disconnect_after": 2,
+            "scope": {"asgi": {"version": "3.0", "spec_version": "2.3"}},
+        },  # told by receive()
         {"fail_send_after": 2},  # told by send(), from version 2.4 of the protocol on
     ],
 )
@@ -318,7 +321,7 @@ def test_early_hints_are_passed_on_and_are_not_the_response(spans: Spans) -> Non
         await ok(scope, receive, send)
 
     response = asgi_call(ASGIMiddleware(hinting, tracer_provider=spans.provider))
-    assert [message["type"] for message in response.messages][0] == "http.response.early_hint"
+    assert response.messages[0]["type"] == "http.response.early_hint"
     assert (spans.server().attributes or {})["http.response.status_code"] == 200
 
 
@@ -352,7 +355,9 @@ def test_two_requests_at_once_do_not_mix(spans: Spans) -> None:
                 await ok(scope, receive, send)
                 opened.set()
 
-        app = ASGIMiddleware(waits, tracer_provider=spans.provider, opt_in_attributes="http.response.body.size")
+        app = ASGIMiddleware(
+            waits, tracer_provider=spans.provider, opt_in_attributes="http.response.body.size"
+        )
         await asyncio.gather(asgi_request(app, path="/slow"), asgi_request(app, path="/fast"))
 
     asyncio.run(run())
@@ -387,7 +392,13 @@ def test_headers_are_captured_by_name_and_secrets_are_redacted(spans: Spans) -> 
     )
     asgi_call(
         app,
-        headers=[(b"x-a", b"1"), (b"x-a", b"2"), (b"x-secret", b"s"), (b"authorization", b"Bearer t"), (b"y", b"no")],
+        headers=[
+            (b"x-a", b"1"),
+            (b"x-a", b"2"),
+            (b"x-secret", b"s"),
+            (b"authorization", b"Bearer t"),
+            (b"y", b"no"),
+        ],
     )
     attributes = {k: v for k, v in (spans.server().attributes or {}).items() if ".header." in k}
     assert attributes == {
@@ -450,21 +461,27 @@ def test_hooks_see_span_and_messages_and_may_raise_without_harm(spans: Spans, ad
 
 def test_span_details_of_the_apps_own_name_the_span(spans: Spans) -> None:
     app = ASGIMiddleware(
-        ok, tracer_provider=spans.provider, default_span_details=lambda scope: (f"mine {scope['path']}", {"a": 1})
+        ok,
+        tracer_provider=spans.provider,
+        default_span_details=lambda scope: (f"mine {scope['path']}", {"a": 1}),
     )
     asgi_call(app, path="/x")
     assert spans.server().name == "mine /x"
     assert (spans.server().attributes or {})["a"] == 1
 
 
-def test_trace_and_timing_headers_are_added_when_asked_for_and_the_apps_message_is_left_alone(spans: Spans) -> None:
+def test_trace_and_timing_headers_are_added_when_asked_for_and_the_apps_message_is_left_alone(
+    spans: Spans,
+) -> None:
     headers = [(b"x-app", b"1")]
 
     async def answers(scope: Any, receive: Any, send: Any) -> None:
         await start(send, headers=headers)
         await send({"type": "http.response.body", "body": b""})
 
-    app = ASGIMiddleware(answers, tracer_provider=spans.provider, trace_response_header=True, server_timing=True)
+    app = ASGIMiddleware(
+        answers, tracer_provider=spans.provider, trace_response_header=True, server_timing=True
+    )
     response = asgi_call(app)
     context = spans.server().get_span_context()
     assert context is not None
@@ -499,7 +516,11 @@ def test_a_sampled_request_leaves_an_exemplar(spans: Spans, added: Added) -> Non
     asgi_call(ASGIMiddleware(ok, tracer_provider=spans.provider))
     context = spans.server().get_span_context()
     assert context is not None
-    held = {e["trace_id"] for (name, _), e in added().exemplars.items() if name.startswith("http_server_request_dur")}
+    held = {
+        e["trace_id"]
+        for (name, _), e in added().exemplars.items()
+        if name.startswith("http_server_request_dur")
+    }
     assert f"{context.trace_id:032x}" in held
 
 

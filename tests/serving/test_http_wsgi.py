@@ -61,7 +61,9 @@ def test_the_caller_is_the_parent(spans: Spans) -> None:
 
 
 @pytest.mark.parametrize("read", [0, 1, None])
-def test_a_thread_is_left_clean_however_much_of_the_body_was_read(spans: Spans, added: Added, read: int | None) -> None:
+def test_a_thread_is_left_clean_however_much_of_the_body_was_read(
+    spans: Spans, added: Added, read: int | None
+) -> None:
     def streams(environ: Any, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [])
         yield b"a"
@@ -71,7 +73,7 @@ def test_a_thread_is_left_clean_however_much_of_the_body_was_read(spans: Spans, 
     wsgi_call(app, headers=[("traceparent", "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01")], read=read)
     assert not trace.get_current_span().get_span_context().is_valid
     wsgi_call(app)
-    first, second = spans.of_kind(trace.SpanKind.SERVER)
+    _, second = spans.of_kind(trace.SpanKind.SERVER)
     assert second.parent is None, "the next request on the thread must not join the trace before it"
     assert added().total(ACTIVE) == 0
 
@@ -261,7 +263,9 @@ def test_hooks_see_span_status_and_headers_and_may_raise_without_harm(spans: Spa
         seen.append((status, headers))
         raise RuntimeError("hook")
 
-    app = WSGIMiddleware(ok, tracer_provider=spans.provider, request_hook=at_request, response_hook=at_response)
+    app = WSGIMiddleware(
+        ok, tracer_provider=spans.provider, request_hook=at_request, response_hook=at_response
+    )
     assert wsgi_call(app, path="/acme").body == b"hello"
     assert seen == [("200 OK", [("Content-Type", "text/plain")])]
     assert (spans.server().attributes or {})["tenant"] == "/acme"
@@ -300,7 +304,8 @@ def test_excluded_paths_are_neither_traced_nor_counted(spans: Spans, added: Adde
 
 
 @pytest.mark.parametrize(
-    "without", [["REMOTE_ADDR"], ["SERVER_PORT", "HTTP_HOST"], ["PATH_INFO"], ["SERVER_PROTOCOL"], ["REMOTE_PORT"]]
+    "without",
+    [["REMOTE_ADDR"], ["SERVER_PORT", "HTTP_HOST"], ["PATH_INFO"], ["SERVER_PROTOCOL"], ["REMOTE_PORT"]],
 )
 def test_what_a_server_leaves_out_is_left_out(spans: Spans, without: list[str]) -> None:
     assert wsgi_call(WSGIMiddleware(ok, tracer_provider=spans.provider), without=without).body == b"hello"
