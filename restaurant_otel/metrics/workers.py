@@ -5,8 +5,9 @@ the numbers add up to is `merge`'s part, what is in a file `layout`'s.
 
 Nothing is counted twice and no counter goes back, because every reader sees one of two states: a dead worker's
 file, or a ledger that has its counts and names the file. `fold` puts the new ledger in place first, by one
-rename, and removes the file after; it dies in between without harm. A reader looks at the ledger before and
-after it has read the files, and starts again if the ledger has changed meanwhile. It waits for nobody.
+rename, and removes the files after; it may die in between without harm. A reader lists the files, then reads the
+ledger, then the files that the ledger does not name: one that is there is not in the ledger it has read, and if
+one has gone it starts again. It waits for nobody.
 """
 
 from __future__ import annotations
@@ -66,23 +67,28 @@ class Reader:
         """
         with folder.base(self.members.root) as parent, folder.inner(parent, self.members.name) as place:
             for _ in range(_TRIES):
-                ledger = _version(place, LEDGER)
-                names = [name for name in os.listdir(place) if name.endswith(_SUFFIX) and name != self.own]
-                snapshots: dict[str, Snapshot] = {}
+                names = [name for name in os.listdir(place) if name.endswith(_SUFFIX) and name != LEDGER]
                 try:
-                    for name in names:
-                        snapshot = yield from self._load(place, name, tables)
-                        if snapshot is not None:
-                            snapshots[name] = snapshot
+                    return (yield from self._read(place, names, tables))
                 except FileNotFoundError:
-                    continue
-                if _version(place, LEDGER) == ledger:
-                    break
-            else:
-                raise OSError("the workers' files change faster than they can be read")
-        tables.forget(set(tables.sources) - set(names) - {self.own})
-        folded = snapshots[LEDGER].source.folded if LEDGER in snapshots else set()
-        return [snapshots[name] for name in snapshots if name not in folded], self.own in folded
+                    continue  # folded meanwhile: look again
+        raise OSError("the workers' files change faster than they can be read")
+
+    def _read(
+        self, place: int, names: list[str], tables: Tables
+    ) -> Generator[None, None, tuple[list[Snapshot], bool]]:
+        ledger = None
+        with contextlib.suppress(FileNotFoundError):
+            ledger = yield from self._load(place, LEDGER, tables)
+        folded = ledger.source.folded if ledger is not None else frozenset()
+        snapshots = [ledger] if ledger is not None else []
+        for name in names:
+            if name != self.own and name not in folded:
+                snapshot = yield from self._load(place, name, tables)
+                if snapshot is not None:
+                    snapshots.append(snapshot)
+        tables.forget(set(tables.sources) - set(names) - {LEDGER, self.own})
+        return snapshots, self.own in folded
 
     def _load(self, place: int, name: str, tables: Tables) -> Generator[None, None, Snapshot | None]:
         try:
@@ -121,14 +127,6 @@ def load(place: int, name: str, tables: Tables) -> Generator[None, None, Snapsho
         else:
             return Snapshot(source, living, contents.slots, contents.exemplars)
     raise AssertionError
-
-
-def _version(place: int, name: str) -> tuple[int, ...] | None:
-    try:
-        status = os.stat(name, dir_fd=place, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 # --- folding -----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from restaurant_otel.catalog import Across, Kind, Metric
 from restaurant_otel.metrics import HistogramPoint
@@ -140,7 +140,7 @@ class Puppet:
         assert not isinstance(answer, str), answer  # an exception
         return answer
 
-    def __enter__(self) -> Puppet:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
