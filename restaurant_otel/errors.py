@@ -10,7 +10,6 @@ import logging
 import threading
 
 from restaurant_otel import catalog
-from restaurant_otel.metrics import registry
 
 logger = logging.getLogger("restaurant_otel")
 
@@ -25,13 +24,18 @@ def survived(part: str, error: BaseException) -> None:
     The first time is per part, exception type and place in the code. Never raises. Any thread.
     """
     try:
+        # Here, because the metric core reports its own errors to this module.
+        from restaurant_otel.metrics.registry import registry
+
         registry().counter(catalog.TELEMETRY_ERRORS).bind(part).add(1)
         key = (part, type(error), _place(error))
         with _lock:
             if key in _logged or len(_logged) >= _MOST_PLACES:
                 return
             _logged.add(key)
-        logger.warning("restaurant-otel survived an error in %s; further ones are only counted", part, exc_info=error)
+        logger.warning(
+            "restaurant-otel survived an error in %s; further ones are only counted", part, exc_info=error
+        )
     except Exception:  # noqa: BLE001, S110 - the last line of defence has nobody left to tell
         pass
 

@@ -1,7 +1,7 @@
 """`instrument(app)`: the one line, for any kind of app; and the entry point for ``opentelemetry-instrument``.
 
-What it does for each framework is what its own documentation advises for the outermost middleware, so that
-the response of the framework's own error handling is seen as well.
+An app is always instrumented from the outside, so that the response of the framework's own error handling
+is seen as well, and the time that its middleware takes.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def instrument(app: App, **settings: Any) -> App:
     if getattr(app, _MARK, None) is not None or isinstance(app, (ASGIMiddleware, WSGIMiddleware)):
         Settings.resolve(**settings)  # a mistake in the settings is told all the same
         return app
-    if _is_a("starlette.applications", "Starlette", app):
-        _instrument_starlette(app, settings)
-    elif _is_a("flask", "Flask", app):
+    if _is_a("flask", "Flask", app):
         _instrument_flask(app, settings)
     elif _is_a("django.core.handlers.wsgi", "WSGIHandler", app):
-        _instrument_django(app, WSGIMiddleware, settings)
-    elif _is_a("django.core.handlers.asgi", "ASGIHandler", app):
-        _instrument_django(app, ASGIMiddleware, settings)
+        _instrument_object(app, WSGIMiddleware, settings)
+    elif _is_a("starlette.applications", "Starlette", app) or _is_a(
+        "django.core.handlers.asgi", "ASGIHandler", app
+    ):
+        _instrument_object(app, ASGIMiddleware, settings)
     else:
         return cast("App", _wrap(app, settings))
     return app
@@ -62,6 +62,7 @@ def uninstrument(app: App) -> App:
     Requests under way end as they began. An app that was not instrumented is returned as it is.
     """
     if isinstance(app, (ASGIMiddleware, WSGIMiddleware)):
+        routes.restore(app.app)
         return app.app  # type: ignore[return-value]
     undo: Callable[[], None] | None = getattr(app, _MARK, None)
     if undo is not None:
@@ -71,26 +72,6 @@ def uninstrument(app: App) -> App:
 
 
 # --- frameworks --------------------------------------------------------------------------------------
-
-
-def _instrument_starlette(app: Any, settings: dict[str, Any]) -> None:
-    Settings.resolve(**settings)  # now, not at the first request, when the middleware is built
-    build = app.build_middleware_stack
-
-    def build_and_wrap() -> Any:
-        # Outermost, around Starlette's own error handling: the 500 it answers is seen as it is sent.
-        return ASGIMiddleware(build(), routes_of=app, **settings)
-
-    app.build_middleware_stack = build_and_wrap
-    if app.middleware_stack is not None:  # the app has already served: its stack is built
-        app.middleware_stack = ASGIMiddleware(app.middleware_stack, routes_of=app, **settings)
-
-    def undo() -> None:
-        del app.build_middleware_stack
-        if isinstance(app.middleware_stack, ASGIMiddleware):
-            app.middleware_stack = app.middleware_stack.app
-
-    setattr(app, _MARK, undo)
 
 
 def _instrument_flask(app: Any, settings: dict[str, Any]) -> None:
@@ -104,8 +85,12 @@ def _instrument_flask(app: Any, settings: dict[str, Any]) -> None:
     setattr(app, _MARK, undo)
 
 
-def _instrument_django(app: Any, kind: type[Any], settings: dict[str, Any]) -> None:
-    """Give the handler a class whose ``__call__`` goes through the middleware: it has no other place for one."""
+def _instrument_object(app: Any, kind: type[Any], settings: dict[str, Any]) -> None:
+    """Give `app` a subclass of its own class whose ``__call__`` goes through the middleware.
+
+    That is the one place outside of everything the framework does itself, its error handling and its own
+    telemetry included; middleware that a framework offers to add runs inside of those.
+    """
     plain = type(app)
     middleware = kind(partial(plain.__call__, app), **settings)
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, TypeAlias
 
+from anyio.to_thread import run_sync
 from opentelemetry.context import detach
 
 from restaurant_otel import sql, telemetry
@@ -29,8 +30,10 @@ ASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 WSGIApp: TypeAlias = Callable[[Any, Any], Iterable[bytes]]
 
 _SEEN: Final = "restaurant_otel.seen"
-# Starlette's own instrumentation leaves a request alone that carries this key: it is how it avoids itself.
+# Starlette's and FastAPI's own instrumentation leave a request alone that carries their key, by which they
+# notice that they are nested. One server span and one count a request is the contract.
 _STARLETTES_OWN: Final = "starlette.opentelemetry"
+_FASTAPIS_OWN: Final = "fastapi.telemetry"
 
 
 class _Middleware:
@@ -65,23 +68,23 @@ class ASGIMiddleware(_Middleware):
 
     Keyword arguments are the settings (see docs/settings.md), those of OpenTelemetry contrib's
     ``OpenTelemetryMiddleware`` among them. One instance may serve any number of requests, event loops and
-    threads at once. `routes_of` is the app whose routing tables name the routes, where that is not `app`.
+    threads at once.
 
     Raises:
         SettingsError: a setting is unknown or malformed.
     """
 
-    def __init__(self, app: ASGIApp, *, routes_of: ASGIApp | None = None, **settings: Any) -> None:
+    def __init__(self, app: ASGIApp, **settings: Any) -> None:
         super().__init__(settings)
         self.app = app
-        self._routes = AsgiRoutes(app if routes_of is None else routes_of)
+        self._routes = AsgiRoutes(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, WebSocket or lifespan."""
         kind = scope["type"]
         if self._disabled or (kind != "http" and kind != "websocket") or _SEEN in scope:
             if kind == "lifespan" and not self._disabled:
-                send = self._at_start(send)
+                send = self._at_start_and_end(send)
             await self.app(scope, receive, send)
             return
         try:
@@ -116,25 +119,32 @@ class ASGIMiddleware(_Middleware):
     ) -> HttpExchange | WebSocketExchange:
         make = HttpExchange if kind == "http" else WebSocketExchange
         exchange = make(self._observer, self._routes, scope, receive, send)
-        scope[_SEEN] = True
-        scope.setdefault(_STARLETTES_OWN, True)
+        scope[_SEEN] = scope[_STARLETTES_OWN] = True
+        scope[_FASTAPIS_OWN] = None
         return exchange
 
     def _answers(self, scope: Scope) -> bool:
         return self._endpoint is not None and self._endpoint.allows_asgi(scope)
 
-    def _at_start(self, send: Send) -> Send:
-        """`send` that sets telemetry up once the app has started, so that the first request need not wait."""
+    def _at_start_and_end(self, send: Send) -> Send:
+        """`send` that sets telemetry up once the app has started, and sends off what is left once it has stopped.
 
-        async def send_and_get_ready(message: Message) -> None:
-            if message.get("type") == "lifespan.startup.complete":
-                try:
+        Setting up takes a moment that no request should wait for. And several servers end by the signal that
+        told them to, which skips Python's own exit handlers: this is the last occasion.
+        """
+
+        async def send_and_care(message: Message) -> None:
+            kind = message.get("type")
+            try:
+                if kind == "lifespan.startup.complete":
                     self._get_ready()
-                except Exception as error:  # noqa: BLE001 - never into the app
-                    survived("set-up", error)
+                elif kind in {"lifespan.shutdown.complete", "lifespan.shutdown.failed"}:
+                    await run_sync(telemetry.flush)
+            except Exception as error:  # noqa: BLE001 - never into the app
+                survived("lifespan", error)
             await send(message)
 
-        return send_and_get_ready
+        return send_and_care
 
 
 class WSGIMiddleware(_Middleware):

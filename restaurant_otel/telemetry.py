@@ -51,6 +51,15 @@ class Telemetry:
         self.shared_resource: Mapping[str, Any] = identity.shared_attributes(resource.attributes)
 
 
+def flush() -> None:
+    """Send off what our own providers still hold, waiting a few seconds at most. Blocks: not for an event loop."""
+    for provider in _owned:
+        try:
+            provider.force_flush(_FLUSH_MILLISECONDS)
+        except Exception as error:  # noqa: BLE001 - exporters are other people's code
+            survived("flush", error)
+
+
 def disabled() -> bool:
     """Whether the operator has switched OpenTelemetry off with ``OTEL_SDK_DISABLED``."""
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
@@ -59,6 +68,8 @@ def disabled() -> bool:
 _lock = threading.RLock()
 _global: Telemetry | None = None
 _mirror: MirrorReader | None = None
+_owned: list[TracerProvider | MeterProvider] = []
+_FLUSH_MILLISECONDS: Final = 3000
 
 
 def before_scrape() -> None:
@@ -120,6 +131,7 @@ def _own_tracer_provider(resource: Resource) -> TracerProvider | None:
         return None
     provider = tracer_provider_with(exporters, resource)
     trace.set_tracer_provider(provider)
+    _owned.append(provider)
     return provider
 
 
@@ -144,7 +156,9 @@ def _set_up_metrics(given: metrics.MeterProvider | None, resource: Resource) -> 
     _mirror = MirrorReader(registry())
     readers: list[Any] = [_mirror]
     readers += [build_metric_reader(make(), registry(), resource) for make in _exporters("METRICS")]
-    metrics.set_meter_provider(MeterProvider(readers, resource))
+    own = MeterProvider(readers, resource)
+    metrics.set_meter_provider(own)
+    _owned.append(own)
 
 
 def _host_meter_provider() -> metrics.MeterProvider | None:

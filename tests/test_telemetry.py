@@ -48,7 +48,12 @@ def points(reader, name):
 def run(program: str, environ: Mapping[str, str] | None = None) -> str:
     environ = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")} | dict(environ or {})
     done = subprocess.run(
-        [sys.executable, "-c", PRELUDE + program], env=environ, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", PRELUDE + program],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
@@ -126,14 +131,17 @@ assert read_registry().total("shop_orders_total", kind="pizza") == 2
 
 
 def test_an_exporter_of_the_standard_variables_gets_spans_at_exit() -> None:
-    out = run("asgi_call(ASGIMiddleware(app))", {"OTEL_TRACES_EXPORTER": "console", "OTEL_SERVICE_NAME": "shop"})
+    out = run(
+        "asgi_call(ASGIMiddleware(app))", {"OTEL_TRACES_EXPORTER": "console", "OTEL_SERVICE_NAME": "shop"}
+    )
     assert '"name": "GET"' in out
     assert '"service.name": "shop"' in out
 
 
 def test_an_exporter_that_is_not_installed_is_logged_with_the_way_out_and_survived() -> None:
     out = run(
-        "import logging; logging.basicConfig(); asgi_call(ASGIMiddleware(app))", {"OTEL_TRACES_EXPORTER": "nonesuch"}
+        "import logging; logging.basicConfig(); asgi_call(ASGIMiddleware(app))",
+        {"OTEL_TRACES_EXPORTER": "nonesuch"},
     )
     assert "'nonesuch' is not installed" in out
     assert "pip install 'restaurant-otel[otlp]'" in out
@@ -164,7 +172,9 @@ def test_exporters_are_named_by_the_standard_variables(environ: dict[str, str], 
     assert exporter_names("TRACES", environ) == names
 
 
-def test_the_resource_says_what_is_detected_and_the_operator_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_resource_says_what_is_detected_and_the_operator_has_the_last_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "host.name=given,deployment.environment.name=test")
     monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
     attributes = resource().attributes
@@ -191,5 +201,59 @@ ID = "0123456789abcdef" * 4
         ("", "", None),
     ],
 )
-def test_a_container_is_known_by_its_cgroup_or_mounts(cgroup: str, mountinfo: str, expected: str | None) -> None:
+def test_a_container_is_known_by_its_cgroup_or_mounts(
+    cgroup: str, mountinfo: str, expected: str | None
+) -> None:
     assert container_id(cgroup, mountinfo) == expected
+
+
+def test_fastapis_own_instrumentation_steps_back() -> None:
+    run("""
+from fastapi import FastAPI
+from restaurant_otel import instrument
+exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(exporter))
+trace.set_tracer_provider(provider)
+metrics.set_meter_provider(MeterProvider([reader]))
+api = instrument(FastAPI())
+
+@api.get("/items/{n}")
+async def read(n: int) -> int:
+    return n
+
+asgi_call(api, path="/items/5")
+servers = [span for span in exporter.get_finished_spans() if span.kind.name == "SERVER"]
+names = [(span.instrumentation_scope.name, span.name) for span in servers]
+assert names == [("restaurant_otel", "GET /items/{n}")], names
+assert sum(point.count for point in points(reader, "http.server.request.duration")) == 1
+""")
+
+
+def test_what_is_left_is_sent_off_when_the_app_stops() -> None:
+    out = run(
+        """
+async def with_lifespan(scope, receive, send):
+    if scope["type"] != "lifespan":
+        return await app(scope, receive, send)
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+wrapped = ASGIMiddleware(with_lifespan)
+async def serve():
+    async def nothing(*message):
+        return {}
+    async def send(message):
+        if message["type"] == "lifespan.startup.complete":
+            await wrapped({"type": "http", "method": "GET", "path": "/", "headers": []}, nothing, nothing)
+    await wrapped({"type": "lifespan"}, nothing, send)
+
+asyncio.run(serve())
+import os
+os._exit(0)  # as a server does that ends by the signal that told it to
+""",
+        {"OTEL_TRACES_EXPORTER": "console"},
+    )
+    assert '"name": "GET"' in out

@@ -60,6 +60,7 @@ class HttpExchange:
         "_request_size",
         "_response_headers",
         "_response_size",
+        "_route",
         "_routes",
         "_scheme",
         "_scope",
@@ -81,6 +82,7 @@ class HttpExchange:
         self._receive = receive
         self._send = send
         self._status: int | None = None
+        self._route: str | None = None
         self._first_byte: float | None = None
         self._completed: float | None = None
         self._finished = False
@@ -124,7 +126,9 @@ class HttpExchange:
     @property
     def route(self) -> str | None:
         """The route template, as soon as the app's router has found it."""
-        return self._routes.template(self._scope)
+        if self._route is None:
+            self._route = self._routes.template(self._scope)
+        return self._route
 
     def add_timing(self, phase: str, seconds: float) -> None:
         """Add to a phase of the ``Server-Timing`` header, if that header is wanted."""

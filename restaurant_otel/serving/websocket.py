@@ -37,6 +37,7 @@ class WebSocketExchange:
         self._receive = receive
         self._send = send
         self._status: int | None = None
+        self._route: str | None = None
         self._close_code: int | None = None
         self._closing = False
         self._received = 0
@@ -65,7 +66,9 @@ class WebSocketExchange:
     @property
     def route(self) -> str | None:
         """The route template, as soon as the app's router has found it."""
-        return self._routes.template(self._scope)
+        if self._route is None:
+            self._route = self._routes.template(self._scope)
+        return self._route
 
     def add_timing(self, phase: str, seconds: float) -> None:
         """Nothing: a WebSocket has no response header to show it in."""
