@@ -1,11 +1,7 @@
-"""An engine under observation: what is known of its statements, and how one begins.
+"""An engine under observation: what is known of its statements, and how a query begins.
 
-`ObservedEngine` is contrib's `EngineTracer` with another way to begin. Contrib's works the same URL out anew
-for every query, shows literals, and learns of queries through listeners of its own on each engine, of which
-an async engine gets two and loses a span a query; and its constructor fixes the process's choice of
-semantic conventions. Ours remembers what it said of a statement last time, always speaks the stable
-conventions, and is told of queries by `observation.py`, once. Where a future contrib has no `EngineTracer`,
-the same class stands alone: nothing it calls is private.
+A statement is read once; its span's name and attributes and the cells that count it are remembered, so that
+the next execution costs a look into a dict. `observation.py` says when queries begin and end.
 """
 
 from __future__ import annotations
@@ -18,26 +14,17 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import Span, SpanKind, Tracer
 
 from restaurant_otel import catalog
-from restaurant_otel.current import current_route
+from restaurant_otel.current import current_request
 from restaurant_otel.errors import survived
 from restaurant_otel.metrics import HistogramCell, registry
 from restaurant_otel.sql import databases, lexing, statements
 from restaurant_otel.sql.queries import Query
 from restaurant_otel.sql.statements import MOST_READ, Statement
 
-EngineTracer: Any
-try:
-    from opentelemetry.instrumentation.sqlalchemy.engine import EngineTracer
-except Exception:  # noqa: BLE001 - a package that cannot be imported, for whatever reason, is not there
-    EngineTracer = object
-
 MOST_REMEMBERED: Final = 2_000
 """Statements remembered per engine; the least recently used half goes at once."""
 MOST_ROUTES: Final = 1_000
 """Routes whose cell a statement remembers; further ones are looked up each time."""
-
-QUERY: Final = "_restaurant_otel_query"
-"""Where an execution context holds its `Query`."""
 
 
 class Known:
@@ -47,23 +34,20 @@ class Known:
 
     def __init__(self, statement: Statement, database: databases.Database, batch: bool) -> None:
         prefix = "BATCH " if batch else ""
-        operation = prefix + statement.operation if statement.operation else prefix.strip() or None
-        summary = prefix + statement.summary if statement.summary else prefix.strip()
+        operation = (prefix + (statement.operation or "")).strip() or None
+        summary = (prefix + statement.summary).strip()
         self.name = summary or database.namespace or database.system
-        self.attributes = {
-            key: value
-            for key, value in (
-                ("db.system.name", database.system),
-                ("db.namespace", database.namespace),
-                ("db.operation.name", operation),
-                ("db.collection.name", statement.collection),
-                ("db.query.summary", summary),
-                ("db.query.text", statement.text),
-                ("server.address", database.address),
-                ("server.port", database.port),
-            )
-            if value
+        attributes = {
+            "db.system.name": database.system,
+            "db.namespace": database.namespace,
+            "db.operation.name": operation,
+            "db.collection.name": statement.collection,
+            "db.query.summary": summary,
+            "db.query.text": statement.text,
+            "server.address": database.address,
+            "server.port": database.port,
         }
+        self.attributes = {name: value for name, value in attributes.items() if value}
         self._labels = (database.system, operation, statement.collection, database.namespace)
         self.cells: dict[str | None, HistogramCell] = {}
 
@@ -79,95 +63,69 @@ class Known:
         return registry().histogram(catalog.DB_CLIENT_OPERATION_DURATION).bind(*self._labels, route, failure)
 
 
-class ObservedEngine(EngineTracer):  # type: ignore[misc]  # the package has no types
-    """What is known of one engine. `forget` is called when the engine's dialect is gone.
+class ObservedEngine:
+    """What is known of the engine whose dialect this is. `forget` is called when that is gone.
 
-    Its memory is a dict read without a lock; threads that race at worst read one statement twice.
+    Its memory is a pair of dicts used without a lock; threads that race at worst read a statement twice.
     """
 
-    def __init__(
-        self, connection: Any, tracer: Callable[[], Tracer | None], forget: Callable[[], object]
-    ) -> None:
-        # Not super().__init__(): it listens, to the pool too, and fixes the process's semantic conventions.
-        dialect = connection.dialect
+    def __init__(self, dialect: Any, forget: Callable[[], object]) -> None:
         self._dialect = weakref.ref(dialect, lambda _: forget())
-        self._tracer = tracer
         self._rules = lexing.quoting(dialect.name)
-        self._database = databases.describe(connection)
         self._young: dict[str, Known] = {}
         self._old: dict[str, Known] = {}
-        self._foreign: tuple[int, object] = (-1, None)
-        self._traced_elsewhere = False
 
-    def _before_cur_exec(
-        self,
-        conn: Any,
-        cursor: Any,  # noqa: ARG002 - contrib's signature
-        statement: str,
-        params: Any,
-        context: Any,
-        executemany: bool,
-    ) -> tuple[str, Any]:
+    def begin(self, statement: str, size: int, context: Any, tracer: Tracer | None) -> Query | None:
+        """A query that has begun; None where nothing is to be told.
+
+        `size` is how many times `statement` is executed in this one call of the driver, `context` the
+        execution context. Without `tracer` the query is counted but has no span.
+        """
         # Suppression (an exporter that writes to a database, say) means no telemetry of any kind.
-        if is_instrumentation_enabled():
-            size = _batch_size(params, context) if executemany else 1
-            if size > 1:
-                known = self._known(statement, batch=True)
-                span = self._start(known, {**known.attributes, "db.operation.batch.size": size})
-            else:
-                try:  # the dict itself first: a call less on the way of nearly every query
-                    known = self._young[statement]
-                except KeyError:
-                    known = self._known(statement)
-                span = self._start(known, known.attributes)
-            holder = conn if context is None else context
-            holder.__dict__[QUERY] = Query(known, current_route(), span)
-        return statement, params
-
-    def _start(self, known: Known, attributes: dict[str, Any]) -> Span | None:
-        tracer = self._tracer()
-        if tracer is None or self._is_traced_elsewhere():
+        if not is_instrumentation_enabled():
             return None
-        try:
-            return tracer.start_span(known.name, kind=SpanKind.CLIENT, attributes=attributes)
-        except Exception as error:  # noqa: BLE001 - a sampler or processor of the host: the query still counts
-            survived("sql", error)
-            return None
+        text = context.statement
+        if statement is not text:
+            text = _undecorated(statement, text)
+        if size == 1:
+            try:  # the dict itself first: a call less on the way of nearly every query
+                known = self._young[text]
+            except KeyError:
+                known = self._known(text, False, context)
+            attributes = known.attributes
+        else:
+            known = self._known(text, True, context)
+            attributes = {**known.attributes, "db.operation.batch.size": size}
+        request = current_request()
+        route = None if request is None else request.route
+        span: Span | None = None
+        # Where contrib's tracer watches the engine too, it has left its span on the context: one is enough.
+        # Ours begins last, so that nothing can come between it and the caller who will end it.
+        if tracer is not None and getattr(context, "_otel_span", None) is None:
+            try:
+                span = tracer.start_span(known.name, kind=SpanKind.CLIENT, attributes=attributes)
+            except Exception as error:  # noqa: BLE001 - a sampler or processor of the host: the query still counts
+                survived("sql", error)
+        return Query(known, request, route, span)
 
-    def _known(self, text: str, batch: bool = False) -> Known:
+    def _known(self, text: str, batch: bool, context: Any) -> Known:
         text = text[:MOST_READ]
         key = f"BATCH {text}" if batch else text
         known = self._young.get(key)
         if known is None:
             known = self._old.get(key)
             if known is None:
-                known = Known(statements.read(text, self._rules), self._database, batch)
+                database = databases.describe(context.root_connection)
+                known = Known(statements.read(text, self._rules), database, batch)
             if len(self._young) >= MOST_REMEMBERED // 2:
                 self._old, self._young = self._young, {}
             self._young[key] = known
         return known
 
-    def _is_traced_elsewhere(self) -> bool:
-        # Contrib's instrumentor may come, and go, at any time. Its list of listeners tells: looked through
-        # only when its length or its last entry has changed.
-        listeners = getattr(EngineTracer, "_remove_event_listener_params", ())
-        state = (len(listeners), listeners[-1] if listeners else None)
-        if state != self._foreign:
-            dialect = self._dialect()
-            self._traced_elsewhere = any(
-                identifier == "before_cursor_execute" and getattr(engine(), "dialect", None) is dialect
-                for engine, identifier, _ in list(listeners)
-            )
-            self._foreign = state
-        return self._traced_elsewhere
 
-
-def _batch_size(params: Any, context: Any) -> int:
-    """How many executions the driver is asked for at once.
-
-    SQLAlchemy's "insertmanyvalues" calls itself executemany too, but is one statement with many rows.
-    """
-    style = getattr(context, "execute_style", None)
-    if style is not None and style.name != "EXECUTEMANY":
-        return 1
-    return len(params) if isinstance(params, (list, tuple)) else 1
+def _undecorated(statement: str, original: str | None) -> str:
+    # Listeners of the host may have put a comment around what SQLAlchemy made, with a trace id that differs
+    # each time. (Or this is another statement than the context's own: a sequence's, a batch of rows.)
+    if original and (statement.startswith(original) or statement.endswith(original)):
+        return original
+    return statement

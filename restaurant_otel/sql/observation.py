@@ -1,14 +1,18 @@
-"""Hearing of every query: listeners on SQLAlchemy's `Engine` class, hence on every engine, once each.
+"""Hearing of every query: listeners on SQLAlchemy's `Engine` class that stand around each call of the driver.
 
-Engines made before and after, async engines (which are ordinary engines underneath) and engines made from
-others by `execution_options` all go through the class's listeners. What a query means is not known here:
-that is for `engines.py`. Statements that bypass SQLAlchemy (a cursor of `raw_connection()`) and those with
-which a dialect sets itself up on its first connection are not heard of.
+SQLAlchemy asks ``do_execute`` listeners whether they execute a statement in its stead. Ours do, by calling
+what SQLAlchemy would have called next, so that a query ends in the same function in which it began: with its
+result, or with whatever passes through, be it an error, an interruption or a cancelled task. (The other pair
+of events, before and after a cursor's execution, has no such end: it is not told of every failure. It also
+costs several times as much, because each connection joins its engine's listeners anew.)
+
+All engines are heard, once each: made before or after, async (they are ordinary engines underneath), derived
+by `execution_options`. Statements that bypass SQLAlchemy (`raw_connection()`) are not heard of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from opentelemetry.trace import Tracer
@@ -16,8 +20,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from restaurant_otel.errors import survived
-from restaurant_otel.sql.engines import QUERY, ObservedEngine
-from restaurant_otel.sql.queries import Query, abandoned, sweep
+from restaurant_otel.sql.engines import ObservedEngine
+from restaurant_otel.sql.queries import Query
 
 
 class Observation:
@@ -32,65 +36,103 @@ class Observation:
         self._tracer: Tracer | None = None
         # By the identity of the dialect, which an engine shares with those derived from it, and only they.
         self._engines: dict[int, ObservedEngine] = {}
-        # Class-level listeners are called before an engine's own: statements come as SQLAlchemy made them,
-        # not yet decorated with comments that differ each time.
-        self._listeners: Final[tuple[tuple[str, Callable[..., Any], dict[str, bool]], ...]] = (
-            ("before_cursor_execute", self._before, {"retval": True}),
-            ("after_cursor_execute", self._after, {}),
-            ("handle_error", self._failed, {}),
+        self._listeners: Final = (
+            ("do_execute", self._do_execute),
+            ("do_executemany", self._do_executemany),
+            ("do_execute_no_params", self._do_execute_no_params),
         )
 
     def start(self) -> None:
         """Listen."""
-        for name, listener, options in self._listeners:
-            event.listen(Engine, name, listener, **options)
+        for name, listener in self._listeners:
+            event.listen(Engine, name, listener)
 
     def stop(self) -> None:
-        """Stop listening and forget everything. Queries in flight at that moment are not told."""
-        for name, listener, _ in self._listeners:
+        """Stop listening and forget everything. Queries in flight still end."""
+        for name, listener in self._listeners:
             event.remove(Engine, name, listener)
         self._engines.clear()
-        sweep()
 
-    def tracer(self) -> Tracer | None:
-        """The tracer, found once; None while there is none."""
-        if self._tracer is None and self._find_tracer is not None:
+    def _do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        dialect = context.dialect
+        return self._execute(
+            self._begin(statement, 1, context),
+            self._do_execute,
+            dialect.dispatch.do_execute,
+            dialect.do_execute,
+            (cursor, statement, parameters, context),
+        )
+
+    def _do_executemany(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        dialect = context.dialect
+        return self._execute(
+            self._begin(statement, len(parameters), context),
+            self._do_executemany,
+            dialect.dispatch.do_executemany,
+            dialect.do_executemany,
+            (cursor, statement, parameters, context),
+        )
+
+    def _do_execute_no_params(self, cursor: Any, statement: str, context: Any) -> bool:
+        dialect = context.dialect
+        return self._execute(
+            self._begin(statement, 1, context),
+            self._do_execute_no_params,
+            dialect.dispatch.do_execute_no_params,
+            dialect.do_execute_no_params,
+            (cursor, statement, context),
+        )
+
+    def _begin(self, statement: str, size: int, context: Any) -> Query | None:
+        try:
+            engine = self._engines.get(id(context.dialect)) or self._meet(context.dialect)
+            tracer = self._tracer or self._look_for_tracer()
+            return engine.begin(statement, size, context, tracer)
+        except Exception as error:  # noqa: BLE001 - SQLAlchemy executes the query as if we were not there
+            survived("sql", error)
+            return None
+
+    def _execute(
+        self,
+        query: Query | None,
+        ours: Callable[..., bool],
+        listeners: Iterable[Callable[..., Any]],
+        execute: Callable[..., None],
+        arguments: tuple[Any, ...],
+    ) -> bool:
+        """Do what SQLAlchemy would do if `ours` had declined; True says that it is done."""
+        if query is None:
+            return False
+        try:
+            # Those before ours have declined already; one behind it may still execute the statement its way.
+            waiting = False
+            for listener in listeners:
+                if waiting and listener(*arguments):
+                    break
+                waiting = waiting or listener == ours
+            else:
+                execute(*arguments)
+        except BaseException as error:
+            _end(query, error)
+            raise
+        _end(query, None)
+        return True
+
+    def _look_for_tracer(self) -> Tracer | None:
+        if self._find_tracer is not None:
             try:
                 self._tracer = self._find_tracer()
             except Exception as error:  # noqa: BLE001 - asked again at the next query, which is counted anyway
                 survived("sql", error)
         return self._tracer
 
-    def _before(
-        self, conn: Any, cursor: Any, statement: str, params: Any, context: Any, executemany: bool
-    ) -> tuple[str, Any]:
-        try:
-            if abandoned:
-                sweep()
-            engine = self._engines.get(id(conn.dialect)) or self._meet(conn)
-            return engine._before_cur_exec(conn, cursor, statement, params, context, executemany)
-        except Exception as error:  # noqa: BLE001 - the query matters more than its telemetry
-            survived("sql", error)
-            return statement, params
-
-    def _after(self, conn: Any, *rest: Any) -> None:
-        context = rest[3]  # after cursor, statement and parameters
-        _end(conn if context is None else context, None)
-
-    def _failed(self, failure: Any) -> None:
-        # Called for every BaseException: interruptions and cancelled tasks come this way too.
-        _end(failure.execution_context or failure.connection, failure.original_exception)
-
-    def _meet(self, conn: Any) -> ObservedEngine:
-        key = id(conn.dialect)
-        engines = self._engines
-        return engines.setdefault(key, ObservedEngine(conn, self.tracer, lambda: engines.pop(key, None)))
+    def _meet(self, dialect: Any) -> ObservedEngine:
+        key, engines = id(dialect), self._engines
+        return engines.setdefault(key, ObservedEngine(dialect, lambda: engines.pop(key, None)))
 
 
-def _end(holder: Any, error: BaseException | None) -> None:
+def _end(query: Query, error: BaseException | None) -> None:
     try:
-        query: Query | None = holder.__dict__.pop(QUERY, None) if holder is not None else None
-        if query is not None:
-            query.end(error)
-    except Exception as ours:  # noqa: BLE001 - the query matters more than its telemetry
+        query.end(error)
+    except Exception as ours:  # noqa: BLE001 - whatever a span processor of the host raises
         survived("sql", ours)

@@ -1,93 +1,59 @@
-"""One statement in flight: from before its cursor executes to after, however that ends.
+"""One statement in flight, and how it ended.
 
-A `Query` is made and ended by `engines.py` and `observation.py`. It ends exactly once, counts once, and
-carries nothing of the statement's values: an error is told by its type and the database's code, because
-messages of databases quote the values they object to.
+A `Query` is begun by `engines.py` and ended by `observation.py`. It carries nothing of the statement's
+values: an error is told by its type and the database's code for it, because the messages of databases quote
+the values they object to. Nor does it attach itself to the current context: while a statement executes,
+that stays the caller's.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from opentelemetry.trace import Span, Status, StatusCode
 
 from restaurant_otel.conventions import error_type
-from restaurant_otel.errors import survived
+from restaurant_otel.current import Served
 
 if TYPE_CHECKING:
     from restaurant_otel.sql.engines import Known
 
-ABANDONED: Final = "abandoned"
-"""The ``error.type`` of a statement whose end SQLAlchemy did not tell: it failed, how is not known."""
-
-abandoned: Final[deque[Query]] = deque(maxlen=1000)
-"""Queries that were thrown away before they ended, waiting for `sweep`."""
-
 
 class Query:
-    """A statement that is being executed. One thread or task at a time uses it."""
+    """A statement that is being executed; `end` is called once, by the thread or task that executes it."""
 
-    __slots__ = ("_known", "_route", "_span", "_started")
+    __slots__ = ("_known", "_request", "_route", "_span", "_started")
 
-    def __init__(self, known: Known, route: str | None, span: Span | None) -> None:
-        self._known: Known | None = known
+    def __init__(self, known: Known, request: Served | None, route: str | None, span: Span | None) -> None:
+        self._known = known
+        self._request = request
         self._route = route
         self._span = span
         self._started = perf_counter()
 
     def end(self, error: BaseException | None = None) -> None:
-        """The statement was executed, or failed with `error`. Only the first call counts."""
+        """The statement was executed, or failed with `error`."""
         duration = perf_counter() - self._started
-        known, self._known = self._known, None
-        if known is None:
-            return
         span = self._span
         if error is None:
-            cell = known.cells.get(self._route) or known.bind(self._route)
+            cell = self._known.cells.get(self._route) or self._known.bind(self._route)
         else:
             failure, code = describe_error(error)
-            cell = known.bind_failure(self._route, failure)
+            cell = self._known.bind_failure(self._route, failure)
             if span is not None:
                 _tell(span, failure, code)
         if span is None:
             cell.record(duration)
-            return
-        context = span.get_span_context()
-        if context.trace_flags & 1:
-            cell.record_with_exemplar(duration, context.trace_id, context.span_id)
         else:
-            cell.record(duration)
-        span.end()
-
-    def abandon(self) -> None:
-        """End a statement of which nothing more will be heard."""
-        self.end(_Abandoned())
-
-    def __del__(self) -> None:
-        # SQLAlchemy does not tell of every failure (`skip_user_error_events`, errors within its own error
-        # handling), but it always lets go of the execution context that holds this. A finaliser may run
-        # anywhere, also in a thread that holds the locks of a span processor, so it only hands over.
-        if self._known is not None:
-            abandoned.append(self)
-
-
-class _Abandoned(Exception):  # noqa: N818 - never raised: its name is a label value
-    pass
-
-
-def sweep() -> None:
-    """End the queries that were abandoned. Any thread."""
-    while abandoned:
-        try:
-            query = abandoned.popleft()
-        except IndexError:  # another thread was faster
-            return
-        try:
-            query.abandon()
-        except Exception as error:  # noqa: BLE001 - whatever a span processor of the host raises
-            survived("sql", error)
+            context = span.get_span_context()
+            if context.trace_flags & 1:
+                cell.record_with_exemplar(duration, context.trace_id, context.span_id)
+            else:
+                cell.record(duration)
+            span.end()
+        if self._request is not None:
+            self._request.add_timing("db", duration)
 
 
 def _tell(span: Span, failure: str, code: str | None) -> None:
@@ -99,8 +65,6 @@ def _tell(span: Span, failure: str, code: str | None) -> None:
 
 def describe_error(error: BaseException) -> tuple[str, str | None]:
     """The error's type, and the database's own code for it where the driver gives one."""
-    if isinstance(error, _Abandoned):
-        return ABANDONED, None
     code = _code(error)
     if type(error).__module__.startswith("sqlalchemy.") and error.__cause__ is not None:
         error = error.__cause__  # SQLAlchemy's adapters of async drivers wrap what the driver raised

@@ -10,13 +10,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import pytest
 import sqlalchemy as sa
+from opentelemetry import context
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.trace import INVALID_SPAN
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from restaurant_otel import sql
+from restaurant_otel.current import serving
 from tests.support.processes import free_port
 from tests.support.readings import Readings
 from tests.support.spans import Spans
@@ -135,6 +139,24 @@ def told(spans: Spans, added: Callable[[], Readings]) -> Iterator[Told]:
     sql.uninstall()
 
 
+class Request:
+    """A request as the middleware would be serving it: ``with Request("/guests") as request: ...``."""
+
+    def __init__(self, route: str) -> None:
+        self.route = route
+        self.timings: list[tuple[str, float]] = []
+
+    def add_timing(self, phase: str, seconds: float) -> None:
+        self.timings.append((phase, seconds))
+
+    def __enter__(self) -> Self:
+        self._token = context.attach(serving(self, INVALID_SPAN, context.get_current()))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        context.detach(self._token)
+
+
 class Database:
     """One database by one driver. `run` works the same whether that is a sync or an async one."""
 
@@ -147,26 +169,39 @@ class Database:
     def engine(self, **options: Any) -> Any:
         return (create_async_engine if self.is_async else sa.create_engine)(self.url, **options)
 
-    def run(self, work: Callable[[sa.Connection], T], engine: Any = None, **options: Any) -> T:
-        """Run `work` with a connection in a transaction that is committed."""
-        if not self.is_async:
-            own = engine or self.engine(**options)
-            try:
-                with own.begin() as connection:
-                    return work(connection)
-            finally:
-                if engine is None:
-                    own.dispose()
+    def run(self, work: Callable[[sa.Connection], T], **options: Any) -> T:
+        """Run `work` on a new engine, in a transaction that is committed."""
+        if self.is_async:
+            return asyncio.run(self._run_async(work, options))
+        engine = self.engine(**options)
+        try:
+            warm(engine)
+            with engine.begin() as connection:
+                return work(connection)
+        finally:
+            engine.dispose()
 
-        async def run_async() -> T:
-            own = engine or self.engine(**options)
-            try:
-                async with own.begin() as connection:
-                    return await connection.run_sync(work)
-            finally:
-                await own.dispose()
+    async def _run_async(self, work: Callable[[sa.Connection], T], options: dict[str, Any]) -> T:
+        engine = self.engine(**options)
+        try:
+            await warm_async(engine)
+            async with engine.begin() as connection:
+                return await connection.run_sync(work)
+        finally:
+            await engine.dispose()
 
-        return asyncio.run(run_async())
+
+def warm(engine: sa.Engine) -> None:
+    """Have the dialect ask the server what it is, untold: it does so on an engine's first connection."""
+    with suppress_instrumentation(), engine.connect():
+        pass
+
+
+async def warm_async(engine: Any) -> None:
+    """The same for an async engine."""
+    with suppress_instrumentation():
+        async with engine.connect():
+            pass
 
 
 @pytest.fixture(params=["pysqlite", "aiosqlite", "psycopg", "asyncpg"])

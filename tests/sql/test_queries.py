@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from opentelemetry import trace
@@ -13,10 +14,12 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy import orm
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
-from restaurant_otel import sql
-from restaurant_otel.current import current_request
-from tests.sql.conftest import PASSWORD, Database, Told, users
+from restaurant_otel import instrument, sql, uninstrument
+from tests.sql.conftest import PASSWORD, Database, Request, Told, users, warm_async
 from tests.support.spans import Spans
 
 
@@ -189,6 +192,7 @@ def test_an_async_stream_is_one_query(database: Database, told: Told):
 
     async def stream() -> int:
         engine = database.engine()
+        await warm_async(engine)
         async with AsyncSession(engine) as session:
             result = await session.stream(sa.select(Base))
             rows = len([row async for row in result])
@@ -221,17 +225,44 @@ def test_the_span_is_a_child_of_the_current_one_and_nothing_stays_attached(
 
 
 def test_a_query_is_counted_for_the_route_that_asked(database: Database, told: Told):
-    class Request:
-        route = "/guests/{id}"
-
-    token = current_request.set(Request())
-    try:
+    with Request("/guests/{id}"):
         database.run(select_rows)
-    finally:
-        current_request.reset(token)
     database.run(select_rows)
     assert told.count(http_route="/guests/{id}") == 1
     assert told.count() == 2
+
+
+def test_the_request_learns_how_long_its_queries_took(database: Database, told: Told):
+    with Request("/guests") as request:
+        database.run(insert_one)
+        database.run(select_rows)
+    assert [phase for phase, _ in request.timings] == ["db", "db"]
+    assert all(0 < seconds < 60 for _, seconds in request.timings)
+
+
+def test_in_an_app_the_query_belongs_to_the_request(told: Told, spans: Spans, tmp_path):
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/guests.db")
+
+    def guests(request):
+        with engine.connect() as connection:
+            return PlainTextResponse(str(connection.execute(sa.text("SELECT 42")).scalar()))
+
+    async def ask(app) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            return await client.get("/guests/7")
+
+    app = Starlette(routes=[Route("/guests/{id}", guests)])
+    instrument(app, tracer_provider=spans.provider, server_timing=True)
+    try:
+        response = asyncio.run(ask(app))
+    finally:
+        uninstrument(app)
+        engine.dispose()
+    assert response.text == "42"
+    assert "db;dur=" in response.headers["server-timing"]
+    (query,), server = spans.of_kind(SpanKind.CLIENT), spans.server()
+    assert query.parent.span_id == server.context.span_id
+    assert told.count(http_route="/guests/{id}") == told.count() == 1
 
 
 def test_the_trace_is_kept_as_an_exemplar(database: Database, told: Told, added: Callable):
