@@ -207,6 +207,7 @@ class _Base:
             stats.items, stats.bytes = len(core.memory), core.memory.bytes
         stats.breaker = core.breaker.state.name.lower()
         stats.journal = len(core.journal)
+        stats.reads_memory = core.reads_memory
         return stats
 
 
@@ -322,9 +323,9 @@ class Cache(_Base):
         """Decorate a function: its results are cached as by `get_or_set`.
 
         `template` makes the key from parameters (``"menu:{branch_id}"``, ``"menu:{user.id}"``), and so may tags;
-        without it the function's own name and all its arguments do. Every parameter is in the template or in `ignore`. The
-        return annotation, if it is more than plain JSON, is the type results are read as. The function gains
-        ``key``, ``refresh`` and ``invalidate``, which take its arguments.
+        without it the function's own name and all its arguments do. Every parameter is in the template or in
+        `ignore`. The return annotation, if it is more than plain JSON, is the type results are read as. The
+        function gains ``key``, ``refresh`` and ``invalidate``, which take its arguments.
         """
         policy = self._policy(ttl, None, how)
         return lambda function: cached(function, self._core, self._loader, template, ignore, policy, group)

@@ -22,6 +22,8 @@ from restaurant_otel.errors import survived
 
 _CHANNEL: Final = b"__redis__:invalidate"
 _PING_EVERY: Final = 1.0
+_LOOK_UP: Final = 0.2
+"""Seconds after which a thread that hears nothing sees whether it is to end."""
 _PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 2.0
 _LOOK_EVERY: Final = 2.0
@@ -91,7 +93,7 @@ def _supervise(core: weakref.ref[Core], find_primaries: Primaries, stop: threadi
         if ears and all(ear.ready.wait(5.0) for ear in ears) and not over.is_set():
             _tell(core, listening=True)
             looked_at = time.monotonic()
-            while not (stop.is_set() or over.wait(0.2) or core() is None):
+            while not (stop.is_set() or over.wait(_LOOK_UP) or core() is None):
                 if time.monotonic() - looked_at > _LOOK_EVERY:
                     looked_at = time.monotonic()
                     if _found(find_primaries).keys() != primaries.keys():
@@ -155,14 +157,17 @@ class _Ear:
 
     def _hear(self) -> None:
         connection = self._connection
+        heard = time.monotonic()
         awaited = False
         while not self._over.is_set():
-            if not connection.can_read(timeout=_PING_EVERY):
-                if awaited:
-                    return  # a second without an answer: what changed meanwhile, nobody knows
-                connection.send_command("PING", check_health=False)
-                awaited = True
+            if not connection.can_read(timeout=_LOOK_UP):
+                if time.monotonic() - heard > _PING_EVERY:
+                    if awaited:
+                        return  # a second without an answer: what changed meanwhile, nobody knows
+                    connection.send_command("PING", check_health=False)
+                    heard, awaited = time.monotonic(), True
                 continue
+            heard = time.monotonic()
             message = connection.read_response()
             core = self._core()
             if core is None:

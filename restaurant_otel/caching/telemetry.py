@@ -6,8 +6,9 @@ over workers. Both together take 0.2 us. Groups beyond a bound share one name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -23,18 +24,31 @@ REMOTE: Final = "remote"
 
 
 class Counter:
-    """A number of this process, and the cell that carries it to the other workers."""
+    """A number of this process, and the cell that carries it to the other workers.
 
-    __slots__ = ("_cell", "count")
+    The cell is bound at the first count: caches are made when modules are imported, before the app may have chosen
+    where its metrics go.
+    """
 
-    def __init__(self, cell: CounterCell) -> None:
+    __slots__ = ("_add", "_metric", "_values", "count")
+
+    def __init__(self, metric: Metric, *values: str) -> None:
         self.count = 0
-        self._cell = cell
+        self._metric = metric
+        self._values = values
+        self._add: Callable[[float], None] | None = None
 
     def add(self, amount: int = 1) -> None:
         """Count. Any thread; two at the very same instant may count as one."""
         self.count += amount
-        self._cell.add(amount)
+        add = self._add
+        if add is None:
+            add = self._add = registry().counter(self._metric).bind(*self._values).add
+        add(amount)
+
+
+def _counter(cache: str, metric: Metric, *values: str) -> Counter:
+    return Counter(metric, cache, *values)
 
 
 class Group:
@@ -57,9 +71,7 @@ class Group:
     )
 
     def __init__(self, cache: str, name: str) -> None:
-        def counter(metric: Metric, *values: str) -> Counter:
-            return Counter(registry().counter(metric).bind(cache, *values))
-
+        counter = partial(_counter, cache)
         self._cache = cache
         self.name = name
         self.memory_hits = counter(catalog.CACHE_HITS, MEMORY, name)
@@ -102,7 +114,7 @@ class Telemetry:
     def __init__(self, cache: str) -> None:
         self.cache = cache
         self.errors_counted = 0
-        self.evictions = Counter(registry().counter(catalog.CACHE_EVICTIONS).bind(cache))
+        self.evictions = Counter(catalog.CACHE_EVICTIONS, cache)
         self._groups: dict[str, Group] = {}
         self._operations: dict[str, HistogramCell] = {}
         self._errors: dict[str, CounterCell] = {}
@@ -177,7 +189,8 @@ class Counts:
 class Stats(Counts):
     """`Counts` in all, and by tier and by key group; evictions, errors, and the state at this moment.
 
-    `breaker` is "closed", "half_open" or "open" and, like `journal`, this process's own. `items` and `bytes` are what
+    `breaker` is "closed", "half_open" or "open"; `reads_memory` says whether memory is asked first at this
+    moment, as the tier in front of Redis or in its place. Both, like `journal`, are this process's own. `items` and `bytes` are what
     memory holds; over all workers they are a few seconds old.
     """
 
@@ -187,6 +200,7 @@ class Stats(Counts):
     bytes: int = 0
     breaker: str = "closed"
     journal: int = 0
+    reads_memory: bool = False
     memory_hits: int = 0
     remote_hits: int = 0
     groups: dict[str, Counts] = field(default_factory=dict)
