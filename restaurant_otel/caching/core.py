@@ -183,18 +183,25 @@ class Core:
             )
             self.on_trip()
 
-    def recover(self) -> bool:
-        """Close the breaker if the journal is empty, dropping what memory kept meanwhile; whether it was."""
+    def recover(self, replay: Callable[[Journal], None]) -> None:
+        """Close the breaker, dropping what memory kept meanwhile; `replay` the rest of the journal first.
+
+        Callers who would write to the journal wait for that, once, as others would keep it from ever being empty.
+        Raises what `replay` raises, and is still away then.
+        """
         with self.gate:
-            if len(self.journal):
-                return False
+            taken = self.journal.take()
+            try:
+                replay(taken)
+            except BaseException:
+                self.journal.put_back(taken)
+                raise
             self.memory.clear()
             self.marks = Marks()
             self.breaker.close()
             self._settle()
         self.telemetry.gauge(catalog.CACHE_BREAKER, State.CLOSED)
         logger.warning("cache %s: Redis is back", self.config.name)
-        return True
 
     def _aside(self, change: Callable[[], Any]) -> bool:
         """Make a change in memory and journal while Redis is away; False, and nothing done, if it is not."""

@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 from restaurant_otel.caching import catalog, scripts
@@ -26,6 +27,8 @@ _RENEW_EVERY: Final = LEASE_MS / 1000 / 4
 _GAUGES_EVERY: Final = 5.0
 _REDIS_EVERY: Final = 15.0
 _BATCH: Final = 500
+_ROUNDS: Final = 2
+"""How often the journal is replayed beside its writers before they are made to wait for the little that is left."""
 
 
 class Maintenance:
@@ -140,8 +143,9 @@ class Maintenance:
             link = self._connected()
             for reply in run(link.each_primary(("PING",))):
                 raising(reply)
-            while not core.recover():  # False while there is something to replay
-                self._replay(link)
+            for _ in range(_ROUNDS):
+                self._replay_most(link)
+            core.recover(partial(self._replay, link))
         except Exception:  # noqa: BLE001 - still away; the trip that opened the breaker was counted and logged
             if self._link is not None:
                 self._link.reset()
@@ -150,22 +154,27 @@ class Maintenance:
             core.telemetry.gauge(catalog.CACHE_BREAKER, State.OPEN)
             self._probe_at = time.monotonic() + breaker.delay()
 
-    def _replay(self, link: Link) -> None:
+    def _replay_most(self, link: Link) -> None:
+        """Replay what is in the journal now, while callers go on writing to it."""
         core = self._core
         with core.gate:
             taken = core.journal.take()
         try:
-            for commands in _batched(self._commands(taken)):
-                for reply in run(link.execute(commands)):
-                    raising(reply)
-            for pattern in sorted(taken.patterns):
-                marked = raising(run(link.execute((core.marking("pattern", pattern),)))[0])
-                if marked == 0:
-                    run(unlink(link, core.keys.glob(pattern)))
+            self._replay(link, taken)
         except BaseException:
             with core.gate:
                 core.journal.put_back(taken)
             raise
+
+    def _replay(self, link: Link, taken: Journal) -> None:
+        core = self._core
+        for commands in _batched(self._commands(taken)):
+            for reply in run(link.execute(commands)):
+                raising(reply)
+        for pattern in sorted(taken.patterns):
+            marked = raising(run(link.execute((core.marking("pattern", pattern),)))[0])
+            if marked == 0:
+                run(unlink(link, core.keys.glob(pattern)))
 
     def _commands(self, taken: Journal) -> Iterator[Command]:
         core = self._core

@@ -190,8 +190,8 @@ class Stats(Counts):
     """`Counts` in all, and by tier and by key group; evictions, errors, and the state at this moment.
 
     `breaker` is "closed", "half_open" or "open"; `reads_memory` says whether memory is asked first at this
-    moment, as the tier in front of Redis or in its place. Both, like `journal`, are this process's own. `items` and `bytes` are what
-    memory holds; over all workers they are a few seconds old.
+    moment, as the tier in front of Redis or in its place. Both, like `journal`, are this process's own. `items`
+    and `bytes` are what memory holds; over all workers they are a few seconds old.
     """
 
     evictions: int = 0
