@@ -63,8 +63,8 @@ Setting = Callable[[sa.Engine, Telemetry], Any]
 
 @contextmanager
 def bare(engine: sa.Engine, telemetry: Telemetry) -> Iterator[None]:
-    # SQLAlchemy never forgets that a class once had listeners, and then asks for them at every query.
-    sa.Engine._has_events = Dialect._has_events = False
+    # SQLAlchemy never forgets that a dialect once had listeners, and then asks for them at every query.
+    Dialect._has_events = False
     yield
 
 
@@ -84,7 +84,7 @@ def metrics_only(engine: sa.Engine, telemetry: Telemetry) -> Iterator[None]:
 
 @contextmanager
 def contrib_tracer(engine: sa.Engine, telemetry: Telemetry) -> Iterator[None]:
-    sa.Engine._has_events = Dialect._has_events = False
+    Dialect._has_events = False
     counter = telemetry.meters.get_meter("benchmark").create_up_down_counter("db.client.connections.usage")
     EngineTracer(telemetry.tracer, engine, counter)
     yield
@@ -99,7 +99,7 @@ def contrib_tracer_and_our_metrics(engine: sa.Engine, telemetry: Telemetry) -> I
 
 @contextmanager
 def contrib_package(engine: sa.Engine, telemetry: Telemetry) -> Iterator[None]:
-    sa.Engine._has_events = Dialect._has_events = False
+    Dialect._has_events = False
     instrumentor = SQLAlchemyInstrumentor()
     instrumentor.instrument(
         engine=engine,

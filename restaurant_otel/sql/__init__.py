@@ -3,6 +3,7 @@
     observation.py   hears of every query, through listeners on SQLAlchemy's Engine class
     engines.py       what is known of an engine and its statements; how a query begins
     queries.py       one query in flight, and how it ends
+    stock.py         spans begun by contrib's tracer instead, for those who ask for it
     databases.py     which database that is
     statements.py    what a statement does, to which tables, and its text without values
     lexing.py        SQL text cut into tokens
@@ -25,12 +26,15 @@ _lock = threading.Lock()
 _observation: Observation | None = None
 
 
-def install(*, tracer: Callable[[], Tracer | None], enabled_spans: bool = True) -> None:
+def install(
+    *, tracer: Callable[[], Tracer | None], enabled_spans: bool = True, stock_spans: bool = False
+) -> None:
     """Tell of every query of every engine of this process, present and future.
 
     `tracer` is called at the first query; while it raises or returns None, queries are counted without a
-    span. With `enabled_spans` False they are only counted. Calling it again changes nothing until
-    `uninstall`. Without SQLAlchemy it does nothing. Any thread.
+    span. With `enabled_spans` False they are only counted; with `stock_spans` True spans begin as contrib's
+    instrumentation makes them, literals included. Calling it again changes nothing until `uninstall`.
+    Without SQLAlchemy it does nothing. Any thread.
     """
     global _observation
     try:
@@ -39,7 +43,7 @@ def install(*, tracer: Callable[[], Tracer | None], enabled_spans: bool = True) 
         return
     with _lock:
         if _observation is None:
-            _observation = Observation(tracer if enabled_spans else None)
+            _observation = Observation(tracer if enabled_spans else None, stock_spans)
             _observation.start()
 
 

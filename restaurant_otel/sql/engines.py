@@ -17,7 +17,7 @@ from restaurant_otel import catalog
 from restaurant_otel.current import current_request
 from restaurant_otel.errors import survived
 from restaurant_otel.metrics import HistogramCell, registry
-from restaurant_otel.sql import databases, lexing, statements
+from restaurant_otel.sql import databases, lexing, statements, stock
 from restaurant_otel.sql.queries import Query
 from restaurant_otel.sql.statements import MOST_READ, Statement
 
@@ -64,38 +64,42 @@ class Known:
 
 
 class ObservedEngine:
-    """What is known of the engine whose dialect this is. `forget` is called when that is gone.
+    """What is known of the engine whose dialect this is.
 
-    Its memory is a pair of dicts used without a lock; threads that race at worst read a statement twice.
+    `forget` is called when the dialect is gone; with `stock_spans` spans begin as contrib's. The memory is a
+    pair of dicts used without a lock; threads that race at worst read a statement twice.
     """
 
-    def __init__(self, dialect: Any, forget: Callable[[], object]) -> None:
+    def __init__(self, dialect: Any, forget: Callable[[], object], stock_spans: bool) -> None:
+        self._stock = stock_spans
         self._dialect = weakref.ref(dialect, lambda _: forget())
         self._rules = lexing.quoting(dialect.name)
         self._young: dict[str, Known] = {}
         self._old: dict[str, Known] = {}
 
-    def begin(self, statement: str, size: int, context: Any, tracer: Tracer | None) -> Query | None:
+    def begin(
+        self, cursor: Any, statement: str, parameters: Any, context: Any, many: bool, tracer: Tracer | None
+    ) -> Query | None:
         """A query that has begun; None where nothing is to be told.
 
-        `size` is how many times `statement` is executed in this one call of the driver, `context` the
-        execution context. Without `tracer` the query is counted but has no span.
+        `many`: the driver is asked to execute `statement` once for each of `parameters`. `context` is
+        SQLAlchemy's execution context. Without `tracer` the query is counted but has no span.
         """
         # Suppression (an exporter that writes to a database, say) means no telemetry of any kind.
         if not is_instrumentation_enabled():
             return None
-        text = context.statement
+        text = getattr(context, "statement", None)  # not there yet while a default is being computed
         if statement is not text:
             text = _undecorated(statement, text)
-        if size == 1:
+        if many and len(parameters) > 1:
+            known = self._known(text, True, context)
+            attributes = {**known.attributes, "db.operation.batch.size": len(parameters)}
+        else:
             try:  # the dict itself first: a call less on the way of nearly every query
                 known = self._young[text]
             except KeyError:
                 known = self._known(text, False, context)
             attributes = known.attributes
-        else:
-            known = self._known(text, True, context)
-            attributes = {**known.attributes, "db.operation.batch.size": size}
         request = current_request()
         route = None if request is None else request.route
         span: Span | None = None
@@ -103,7 +107,10 @@ class ObservedEngine:
         # Ours begins last, so that nothing can come between it and the caller who will end it.
         if tracer is not None and getattr(context, "_otel_span", None) is None:
             try:
-                span = tracer.start_span(known.name, kind=SpanKind.CLIENT, attributes=attributes)
+                if self._stock:
+                    span = stock.start_span(tracer, cursor, statement, parameters, context, many)
+                if span is None:
+                    span = tracer.start_span(known.name, kind=SpanKind.CLIENT, attributes=attributes)
             except Exception as error:  # noqa: BLE001 - a sampler or processor of the host: the query still counts
                 survived("sql", error)
         return Query(known, request, route, span)
@@ -125,7 +132,7 @@ class ObservedEngine:
 
 def _undecorated(statement: str, original: str | None) -> str:
     # Listeners of the host may have put a comment around what SQLAlchemy made, with a trace id that differs
-    # each time. (Or this is another statement than the context's own: a sequence's, a batch of rows.)
+    # each time. (Or this is a statement on behalf of the context's own: a sequence's, a part of its rows.)
     if original and (statement.startswith(original) or statement.endswith(original)):
         return original
     return statement

@@ -28,11 +28,12 @@ class Observation:
     """The listeners, while they are installed, and the engines they have met.
 
     `tracer` is asked at the first query and, while it raises or returns None, at each further one; queries
-    are counted all the same. None: no spans are wanted.
+    are counted all the same. None: no spans are wanted. `stock`: they begin as contrib's.
     """
 
-    def __init__(self, tracer: Callable[[], Tracer | None] | None) -> None:
+    def __init__(self, tracer: Callable[[], Tracer | None] | None, stock: bool = False) -> None:
         self._find_tracer = tracer
+        self._stock = stock
         self._tracer: Tracer | None = None
         # By the identity of the dialect, which an engine shares with those derived from it, and only they.
         self._engines: dict[int, ObservedEngine] = {}
@@ -54,9 +55,12 @@ class Observation:
         self._engines.clear()
 
     def _do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        query = self._begin(cursor, statement, parameters, context, False)
+        if query is None:
+            return False
         dialect = context.dialect
         return self._execute(
-            self._begin(statement, 1, context),
+            query,
             self._do_execute,
             dialect.dispatch.do_execute,
             dialect.do_execute,
@@ -64,9 +68,12 @@ class Observation:
         )
 
     def _do_executemany(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        query = self._begin(cursor, statement, parameters, context, True)
+        if query is None:
+            return False
         dialect = context.dialect
         return self._execute(
-            self._begin(statement, len(parameters), context),
+            query,
             self._do_executemany,
             dialect.dispatch.do_executemany,
             dialect.do_executemany,
@@ -74,35 +81,36 @@ class Observation:
         )
 
     def _do_execute_no_params(self, cursor: Any, statement: str, context: Any) -> bool:
+        query = self._begin(cursor, statement, None, context, False)
+        if query is None:
+            return False
         dialect = context.dialect
         return self._execute(
-            self._begin(statement, 1, context),
+            query,
             self._do_execute_no_params,
             dialect.dispatch.do_execute_no_params,
             dialect.do_execute_no_params,
             (cursor, statement, context),
         )
 
-    def _begin(self, statement: str, size: int, context: Any) -> Query | None:
+    def _begin(self, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> Query | None:
         try:
             engine = self._engines.get(id(context.dialect)) or self._meet(context.dialect)
             tracer = self._tracer or self._look_for_tracer()
-            return engine.begin(statement, size, context, tracer)
+            return engine.begin(cursor, statement, parameters, context, many, tracer)
         except Exception as error:  # noqa: BLE001 - SQLAlchemy executes the query as if we were not there
             survived("sql", error)
             return None
 
     def _execute(
         self,
-        query: Query | None,
+        query: Query,
         ours: Callable[..., bool],
         listeners: Iterable[Callable[..., Any]],
         execute: Callable[..., None],
         arguments: tuple[Any, ...],
     ) -> bool:
         """Do what SQLAlchemy would do if `ours` had declined; True says that it is done."""
-        if query is None:
-            return False
         try:
             # Those before ours have declined already; one behind it may still execute the statement its way.
             waiting = False
@@ -128,7 +136,7 @@ class Observation:
 
     def _meet(self, dialect: Any) -> ObservedEngine:
         key, engines = id(dialect), self._engines
-        return engines.setdefault(key, ObservedEngine(dialect, lambda: engines.pop(key, None)))
+        return engines.setdefault(key, ObservedEngine(dialect, lambda: engines.pop(key, None), self._stock))
 
 
 def _end(query: Query, error: BaseException | None) -> None:
