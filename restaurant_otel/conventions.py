@@ -115,7 +115,7 @@ def _put_address(attributes: Attributes, name: str, address: Any) -> None:
 
 
 def asgi_attributes(
-    scope: Mapping[str, Any], headers: Mapping[bytes, list[bytes]], opt_in: frozenset[str]
+    scope: Mapping[str, Any], headers: Mapping[bytes, bytes], opt_in: frozenset[str]
 ) -> Attributes:
     """Span attributes known when an ASGI request or WebSocket begins.
 
@@ -141,13 +141,13 @@ def asgi_attributes(
         attributes["network.protocol.version"] = version
     host = headers.get(b"host")
     server = get("server")
-    _put_server(attributes, host[0].decode("latin-1") if host else None, server)
+    _put_server(attributes, host.decode("latin-1") if host else None, server)
     client = get("client")
     if client:
         _put_client(attributes, client, opt_in)
     agent = headers.get(b"user-agent")
     if agent:
-        attributes["user_agent.original"] = agent[0].decode("latin-1")
+        attributes["user_agent.original"] = agent.decode("latin-1")
     if opt_in:
         _put_local(attributes, server, opt_in)
     return attributes

@@ -17,7 +17,7 @@ from restaurant_otel import catalog, telemetry
 from restaurant_otel.conventions import error_type
 from restaurant_otel.current import current_request
 from restaurant_otel.errors import survived
-from restaurant_otel.metrics import registry
+from restaurant_otel.metrics.registry import registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 

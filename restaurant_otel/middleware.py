@@ -18,7 +18,7 @@ from restaurant_otel.conventions import wsgi_path
 from restaurant_otel.endpoint import MetricsEndpoint
 from restaurant_otel.errors import survived
 from restaurant_otel.routes import AsgiRoutes, WsgiRoutes
-from restaurant_otel.serving.asgi import HttpExchange, Message, Receive, Scope, Send
+from restaurant_otel.serving.asgi import AsgiExchange, Message, Receive, Scope, Send
 from restaurant_otel.serving.observer import Observer
 from restaurant_otel.serving.websocket import WebSocketExchange
 from restaurant_otel.serving.wsgi import Environ, StartResponse, WsgiExchange
@@ -116,8 +116,8 @@ class ASGIMiddleware(_Middleware):
 
     def _exchange(
         self, kind: str, scope: Scope, receive: Receive, send: Send
-    ) -> HttpExchange | WebSocketExchange:
-        make = HttpExchange if kind == "http" else WebSocketExchange
+    ) -> AsgiExchange | WebSocketExchange:
+        make = AsgiExchange if kind == "http" else WebSocketExchange
         exchange = make(self._observer, self._routes, scope, receive, send)
         scope[_SEEN] = scope[_STARLETTES_OWN] = True
         scope[_FASTAPIS_OWN] = None

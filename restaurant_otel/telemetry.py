@@ -24,8 +24,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from restaurant_otel import identity
 from restaurant_otel._version import __version__
 from restaurant_otel.errors import survived
-from restaurant_otel.metrics import registry
 from restaurant_otel.metrics.otlp import build_metric_reader
+from restaurant_otel.metrics.registry import registry
 from restaurant_otel.metrics.sdk import MirrorReader
 from restaurant_otel.settings import Settings
 from restaurant_otel.tracing.propagation import Extractor
@@ -148,6 +148,8 @@ def tracer_provider_with(exporters: list[Any], resource: Resource | None = None)
 
 def _set_up_metrics(given: metrics.MeterProvider | None, resource: Resource) -> None:
     provider = given or _host_meter_provider()
+    if provider in _owned:
+        return
     if provider is not None:
         # The host's pipeline gets the same numbers through the public API; /metrics keeps answering from the cells.
         registry().use_meter(provider.get_meter(SCOPE, __version__, schema_url=SCHEMA))

@@ -257,3 +257,19 @@ os._exit(0)  # as a server does that ends by the signal that told it to
         {"OTEL_TRACES_EXPORTER": "console"},
     )
     assert '"name": "GET"' in out
+
+
+def test_a_second_app_in_the_process_does_not_take_our_own_provider_for_the_hosts() -> None:
+    run("""
+first, second = ASGIMiddleware(app), ASGIMiddleware(app, tracer_provider=TracerProvider())
+asgi_call(first)
+provider = metrics.get_meter_provider()
+asgi_call(second)
+assert metrics.get_meter_provider() is provider
+telemetry.before_scrape()
+assert read_registry().total("http_server_request_duration_seconds_count") == 2
+from restaurant_otel import catalog
+from restaurant_otel.metrics import CounterCell, registry
+cell = registry().counter(catalog.HTTP_SERVER_ACTIVE_REQUESTS).bind("PUT", "http")
+assert "Tee" not in type(cell).__name__, "each request would be recorded twice, and pay for it"
+""")

@@ -12,28 +12,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any, TypeAlias
 
-from opentelemetry.context import attach, get_current
-
-from restaurant_otel.conventions import (
-    KNOWN_METHODS,
-    OTHER,
-    asgi_attributes,
-    content_length,
-    error_type,
-    known_scheme,
-    known_status,
-    known_version,
-)
-from restaurant_otel.current import serving
+from restaurant_otel.conventions import asgi_attributes, content_length, error_type, known_status
 from restaurant_otel.errors import survived
 from restaurant_otel.routes import AsgiRoutes
-from restaurant_otel.serving.observer import (
-    CANCELLED,
-    CLIENT_DISCONNECT,
-    INCOMPLETE,
-    Observer,
-    call_hook,
-)
+from restaurant_otel.serving.exchange import CANCELLED, CLIENT_DISCONNECT, INCOMPLETE, HttpExchange
+from restaurant_otel.serving.observer import Observer, call_hook
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -41,101 +24,33 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 
-class HttpExchange:
-    """One request and its response. Used by the task that serves it, and read by SQL and `measure`."""
+class AsgiExchange(HttpExchange):
+    """One request and its response."""
 
-    __slots__ = (
-        "_active",
-        "_closed",
-        "_completed",
-        "_context",
-        "_disconnected",
-        "_finished",
-        "_first_byte",
-        "_found",
-        "_method",
-        "_observer",
-        "_own_span",
-        "_receive",
-        "_request_size",
-        "_response_headers",
-        "_response_size",
-        "_route",
-        "_routes",
-        "_scheme",
-        "_scope",
-        "_send",
-        "_span",
-        "_started",
-        "_status",
-        "_timings",
-        "_trailers",
-    )
+    __slots__ = ("_completed", "_disconnected", "_receive", "_send", "_status", "_trailers")
 
     def __init__(
         self, observer: Observer, routes: AsgiRoutes, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        self._started = perf_counter()
-        self._observer = observer
-        self._routes = routes
-        self._scope = scope
+        super().__init__(observer, routes, scope)
         self._receive = receive
         self._send = send
         self._status: int | None = None
-        self._route: str | None = None
-        self._first_byte: float | None = None
         self._completed: float | None = None
-        self._finished = False
         self._disconnected = False
         self._trailers = False
-        self._response_size = 0
-        self._response_headers: Any = ()
-        self._timings: dict[str, float] | None = None
-        self._begin()
-
-    # --- the beginning ---------------------------------------------------------------------------------
-
-    def _begin(self) -> None:
-        observer, scope = self._observer, self._scope
-        self._found = found = observer.pick(scope.get("headers", ()))
+        get = scope.get
+        found = observer.pick(get("headers", ()))
         length = found.get(b"content-length")
-        # None: no body, as far as the headers tell; should one come all the same, it is counted as it is read.
-        self._request_size = content_length(length[0]) if length else None
-        self._method = method = KNOWN_METHODS.get(scope.get("method", "GET"), OTHER)
-        self._scheme = known_scheme(scope.get("scheme", "http"))
-        self._span, self._own_span, self._context = observer.start_span(
-            scope, method if method is not OTHER else "HTTP", found, get_current(), self._attributes
-        )
+        # Without a length the body, if there is one, is counted as it is read.
+        size = None if length is None else content_length(length)
+        line = observer.lines.find(get("method", "GET"), get("scheme", "http"), get("http_version", ""))
+        self._begin(line, size, found)
         if observer.request_hook is not None and self._span.is_recording():
             call_hook(observer.request_hook, self._span, scope)
-        self._active = observer.active(method, self._scheme)
-        self._active.add(1)
 
     def _attributes(self) -> dict[str, Any]:
-        return asgi_attributes(self._scope, self._found, self._observer.opt_in)
-
-    # --- what others may ask while it runs --------------------------------------------------------------
-
-    def attach(self) -> Any:
-        """Make this the request being served in the current context; the caller detaches by what is returned.
-
-        The context is made anew each time: one kept here would make each request a cycle for the collector.
-        """
-        return attach(serving(self, self._span, self._context))
-
-    @property
-    def route(self) -> str | None:
-        """The route template, as soon as the app's router has found it."""
-        if self._route is None:
-            self._route = self._routes.template(self._scope)
-        return self._route
-
-    def add_timing(self, phase: str, seconds: float) -> None:
-        """Add to a phase of the ``Server-Timing`` header, if that header is wanted."""
-        if self._observer.settings.server_timing:
-            if self._timings is None:
-                self._timings = {}
-            self._timings[phase] = self._timings.get(phase, 0.0) + seconds
+        return asgi_attributes(self._carrier, self._found, self._observer.opt_in)
 
     # --- between the app and the server -----------------------------------------------------------------
 
@@ -151,7 +66,7 @@ class HttpExchange:
                 if body:
                     self._request_size = (self._request_size or 0) + len(body)
             if self._observer.receive_hook is not None and self._span.is_recording():
-                call_hook(self._observer.receive_hook, self._span, self._scope, message)
+                call_hook(self._observer.receive_hook, self._span, self._carrier, message)
         except Exception as error:  # noqa: BLE001 - never into the app
             survived("request", error)
         return message
@@ -175,7 +90,7 @@ class HttpExchange:
             else:
                 last = self._rare(kind, message)
             if self._observer.send_hook is not None and self._span.is_recording():
-                call_hook(self._observer.send_hook, self._span, self._scope, message)
+                call_hook(self._observer.send_hook, self._span, self._carrier, message)
         except Exception as error:  # noqa: BLE001 - never into the app
             survived("response", error)
         try:
@@ -195,9 +110,8 @@ class HttpExchange:
         if kind == "http.response.trailers":
             return not message.get("more_trailers", False)
         if kind == "http.response.pathsend":
-            length = next(
-                (value for name, value in self._response_headers if name.lower() == b"content-length"), None
-            )
+            headers = self._response_headers
+            length = next((value for name, value in headers if name.lower() == b"content-length"), None)
             self._response_size = content_length(length) or 0
             return not self._trailers
         if kind == "http.response.zerocopysend":
@@ -218,28 +132,13 @@ class HttpExchange:
             return
         self._finished = True
         try:
-            self._active.add(-1)
-            completed = self._completed
             status = known_status(self._status)
             outcome = problem = None
-            if completed is None or status is None or status >= 500:
+            if self._completed is None or status is None or status >= 500:
                 outcome, problem = self._judge(status, error)
                 if self._status is None and problem is not None:
                     status = 500  # what every server answers for an app that did not
-            scope = self._scope
-            route, version = self._routes.template(scope), known_version(scope.get("http_version", ""))
-            self._observer.finish(
-                self._span,
-                self._own_span,
-                (self._method, route, status, self._scheme, version, problem),
-                (completed or perf_counter()) - self._started,
-                self._first_byte,
-                self._request_size,
-                self._response_size,
-                outcome,
-                error,
-                self._response_headers,
-            )
+            self._finish((self._completed or perf_counter()) - self._started, status, problem, outcome, error)
         except Exception as own:  # noqa: BLE001 - never into the app
             survived("request", own)
 

@@ -1,7 +1,7 @@
-"""What all requests of one middleware share: settings, telemetry, bound cells, and how a request is recorded.
+"""What all requests of one middleware share: settings, providers, and how a span begins.
 
-The exchanges (`asgi`, `websocket`, `wsgi`) ask an `Observer` for a span when a request begins and tell it
-what came of it when it ends. No request leaves anything behind here but numbers.
+The exchanges (`asgi`, `websocket`, `wsgi`) ask an `Observer` when a request begins. No request leaves
+anything behind here but numbers.
 """
 
 from __future__ import annotations
@@ -14,55 +14,18 @@ from typing import Any, Final
 
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace import Span, SpanKind
 
-from restaurant_otel import catalog
-from restaurant_otel.conventions import OTHER, printable
+from restaurant_otel.conventions import printable
 from restaurant_otel.errors import survived
-from restaurant_otel.metrics import CounterCell, HistogramCell, registry
+from restaurant_otel.metrics.registry import registry
+from restaurant_otel.serving.headers import HeaderCapture
+from restaurant_otel.serving.series import RequestLines
 from restaurant_otel.settings import Settings
 from restaurant_otel.telemetry import telemetry_for
 from restaurant_otel.tracing.propagation import Found
-from restaurant_otel.tracing.span import ServerSpan
 
-CLIENT_DISCONNECT: Final = "client_disconnect"
-CANCELLED: Final = "cancelled"
-INCOMPLETE: Final = "incomplete"
-
-_SERIES_REMEMBERED: Final = 20_000
-_HEADERS_REMEMBERED: Final = 1_000
 _BASE_HEADERS: Final = frozenset({b"host", b"user-agent", b"content-length"})
-
-SeriesKey = tuple[str, str | None, int | None, str, str | None, str | None]
-"""Method, route, status, scheme, HTTP version, error type: all from code, never from the client."""
-
-
-class _Series:
-    """One kind of request: its cells, bound once, and what its spans have in common at their end."""
-
-    __slots__ = (
-        "attributes",
-        "duration",
-        "failed",
-        "name",
-        "request_size",
-        "response_size",
-        "time_to_first_byte",
-    )
-
-    def __init__(self, key: SeriesKey) -> None:
-        cells = registry()
-        self.duration: HistogramCell = cells.histogram(catalog.HTTP_SERVER_REQUEST_DURATION).bind(*key)
-        self.request_size = cells.histogram(catalog.HTTP_SERVER_REQUEST_BODY_SIZE).bind(*key)
-        self.response_size = cells.histogram(catalog.HTTP_SERVER_RESPONSE_BODY_SIZE).bind(*key)
-        first_byte = cells.histogram(catalog.HTTP_SERVER_TIME_TO_FIRST_BYTE)
-        self.time_to_first_byte = first_byte.bind(key[0], key[1])
-        method, route, status, _, _, problem = key
-        known = {"http.response.status_code": status, "http.route": route, "error.type": problem}
-        self.attributes = {name: value for name, value in known.items() if value is not None}
-        verb = method if method != OTHER else "HTTP"
-        self.name = verb if route is None else f"{verb} {route}"
-        self.failed = problem is not None
 
 
 class Observer:
@@ -70,66 +33,72 @@ class Observer:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.cells = registry()
+        self.lines = RequestLines()
         self.opt_in = settings.opt_in_attributes
+        redacted = settings.http_capture_headers_sanitize_fields
+        self._request_headers = HeaderCapture(
+            "request", settings.http_capture_headers_server_request, redacted
+        )
+        self._response_headers = HeaderCapture(
+            "response", settings.http_capture_headers_server_response, redacted
+        )
+        # Flags that spare the usual request, which wants none of these, all but one look each.
         self.request_hook = settings.server_request_hook
         self.receive_hook = settings.client_request_hook
         self.send_hook = settings.client_response_hook
-        self.ready = False
-        """False until the first request: by then the app has had its chance to set providers."""
-        self.wanted_headers = _BASE_HEADERS
-        self._wsgi_names: tuple[tuple[str, bytes], ...] = ()
-        self.captures_request = bool(settings.http_capture_headers_server_request)
-        self.captures_response = bool(settings.http_capture_headers_server_response)
-        self._adds_at_end = self.captures_response or bool(
-            settings.opt_in_attributes & {"http.request.body.size", "http.response.body.size"}
-        )
         self.decorates = settings.trace_response_header or settings.server_timing
-        self._elaborates = bool(
-            settings.default_span_details
-            or settings.baggage_attributes
-            or settings.http_capture_headers_server_request
+        self.names_spans = settings.default_span_details is not None
+        self._elaborates = (
+            self.names_spans or bool(settings.baggage_attributes) or bool(self._request_headers)
         )
-        self._capture_request = _Capture("request", settings)
-        self._capture_response = _Capture("response", settings)
-        self.cells = registry()
-        self._series: dict[SeriesKey, _Series] = {}
-        self._active: dict[tuple[str, str], CounterCell] = {}
+        sizes = {"http.request.body.size", "http.response.body.size"}
+        self.adds_at_end = bool(self._response_headers) or bool(self.opt_in & sizes)
+        self._ready = False
         self._getting_ready = threading.Lock()
 
     def get_ready(self) -> None:
-        """Find or make the providers, and join the other workers. Called before the first request."""
+        """Find or make the providers, and join the other workers.
+
+        Called before the first request: by then the app has had its chance to set providers.
+        """
         if not self.cells.attached:
             self.cells.attach()
         with self._getting_ready:
-            if not self.ready:
-                telemetry = telemetry_for(self.settings)
-                self.telemetry = telemetry
-                self.spans = telemetry.spans
-                self.extractor = telemetry.extractor
-                self.wanted_headers = _BASE_HEADERS | telemetry.extractor.wanted
-                self._wsgi_names = tuple((_wsgi_key(name), name) for name in telemetry.extractor.wanted)
-                self.ready = True
+            if not self._ready:
+                self.telemetry = telemetry_for(self.settings)
+                self.spans = self.telemetry.spans
+                self.extractor = self.telemetry.extractor
+                self._wanted = _BASE_HEADERS | self.extractor.wanted
+                self._wanted_keys = tuple((_environ_key(name), name) for name in self.extractor.wanted)
+                self._ready = True
 
     # --- the beginning of a request --------------------------------------------------------------------
 
     def pick(self, headers: Iterable[tuple[bytes, bytes]]) -> Found:
-        """Those request headers that are of use, in one pass: by lower-case name, values in order."""
-        wanted, captures = self.wanted_headers, self.captures_request
-        found: dict[bytes, list[bytes]] = {}
+        """Those ASGI request headers that are of use, in one pass; several of a name are joined by commas."""
+        wanted = self._wanted
+        found: dict[bytes, bytes] = {}
         for name, value in headers:
-            if name in wanted or (captures and self._capture_request.attribute(name) is not None):
-                if name in found:
-                    found[name].append(value)
-                else:
-                    found[name] = [value]
+            if name in wanted:
+                found[name] = value if name not in found else found[name] + b"," + value
         return found
 
+    def pick_wsgi(self, environ: Mapping[str, Any]) -> Found:
+        """Those WSGI request headers that carry the caller's context."""
+        return {
+            name: environ[key].encode("latin-1", "replace")
+            for key, name in self._wanted_keys
+            if key in environ
+        }
+
     def start_span(
-        self, scope: Any, name: str, found: Found, base: Context, attributes: Callable[[], dict[str, Any]]
+        self, carrier: Any, name: str, found: Found, base: Context, attributes: Callable[[], dict[str, Any]]
     ) -> tuple[Span, bool, Context]:
-        """The request's span, whether it is the request's own, and the context to put it in.
+        """The span of a request, whether it is the request's own, and the context to put it in.
 
         Inside another server span (of other instrumentation, say) that one serves, and is not ours to end.
+        `carrier` is the ASGI scope or the WSGI environ.
         """
         if base:
             outer = trace.get_current_span(base)
@@ -137,17 +106,17 @@ class Observer:
                 return outer, False, base
         context, parent = self.extractor.extract(found, base)
         if self._elaborates:
-            name, attributes = self._elaborate(scope, name, found, context, attributes)
+            name, attributes = self._elaborate(carrier, name, context, attributes)
         return self.spans.start(name, context, parent, attributes), True, context
 
     def _elaborate(
-        self, scope: Any, name: str, found: Found, context: Context, attributes: Callable[[], dict[str, Any]]
+        self, carrier: Any, name: str, context: Context, attributes: Callable[[], dict[str, Any]]
     ) -> tuple[str, Callable[[], dict[str, Any]]]:
         more: dict[str, Any] = {}
         details = self.settings.default_span_details
         if details is not None:
             try:
-                name, given = details(scope)
+                name, given = details(carrier)
                 more.update(given)
             except Exception as error:  # noqa: BLE001 - the app's own function
                 survived("default_span_details", error)
@@ -155,104 +124,18 @@ class Observer:
             value = baggage.get_baggage(key, context)
             if value is not None:
                 more[key] = printable(str(value))
-        if self.captures_request:
-            more.update(self._capture_request.attributes(found.items()))
+        if self._request_headers:
+            more.update(self._request_headers.attributes(_headers_of(carrier)))
         return name, lambda: {**more, **attributes()}
-
-    def active(self, method: str, scheme: str) -> CounterCell:
-        """The gauge of requests in flight."""
-        cell = self._active.get((method, scheme))
-        if cell is None:
-            cell = registry().counter(catalog.HTTP_SERVER_ACTIVE_REQUESTS).bind(method, scheme)
-            self._active[method, scheme] = cell
-        return cell
-
-    def pick_wsgi(self, environ: Mapping[str, Any]) -> Found:
-        """The same from a WSGI environ, for what propagation and header capture need."""
-        found: dict[bytes, list[bytes]] = {}
-        if self.captures_request:
-            for key, value in environ.items():
-                if key.startswith("HTTP_"):
-                    name = key[5:].replace("_", "-").lower().encode("latin-1", "replace")
-                    if self._capture_request.attribute(name) is not None:
-                        found[name] = [_as_bytes(value)]
-        for key, name in self._wsgi_names:
-            if key in environ:
-                found[name] = [_as_bytes(environ[key])]
-        return found
 
     # --- its end ---------------------------------------------------------------------------------------
 
-    def finish(
-        self,
-        span: Span,
-        own_span: bool,
-        key: SeriesKey,
-        seconds: float,
-        first_byte: float | None,
-        request_size: int | None,
-        response_size: int,
-        outcome: str | None,
-        error: BaseException | None,
-        response_headers: Iterable[tuple[Any, Any]],
-    ) -> None:
-        """Count one finished request and end its span, if that is the request's `own_span`.
-
-        `seconds` in all, `first_byte` seconds until the response began, the sizes of the two bodies in bytes
-        (None: the request had none), `outcome` what interrupted the response, `error` what the app raised.
-        """
-        series = self._series.get(key)
-        if series is None:
-            series = _Series(key)
-            if len(self._series) < _SERIES_REMEMBERED:
-                self._series[key] = series
-        context = span.get_span_context()
-        if context.trace_flags & 1:
-            series.duration.record_with_exemplar(seconds, context.trace_id, context.span_id)
-        else:
-            series.duration.record(seconds)
-        if first_byte is not None:
-            series.time_to_first_byte.record(first_byte)
-        if request_size is not None:
-            series.request_size.record(request_size)
-        series.response_size.record(response_size)
-        if outcome is not None:
-            registry().counter(catalog.HTTP_SERVER_INTERRUPTED).bind(key[0], key[1], outcome).add(1)
-        if not own_span or not span.is_recording():
-            return
-        attributes: Mapping[str, Any] = series.attributes
-        if outcome is not None or self._adds_at_end:
-            attributes = {
-                **attributes,
-                **self._more_at_end(request_size or 0, response_size, outcome, response_headers),
-            }
-        name = (
-            series.name if self.settings.default_span_details is None else getattr(span, "name", series.name)
-        )
-        if series.failed:
-            end_failed(span, name, attributes, error)
-        else:
-            end(span, name, attributes)
-
-    def _more_at_end(
-        self,
-        request_size: int,
-        response_size: int,
-        outcome: str | None,
-        response_headers: Iterable[tuple[Any, Any]],
-    ) -> dict[str, Any]:
-        more: dict[str, Any] = {} if outcome is None else {"restaurant.outcome": outcome}
-        bodies = {"http.request.body.size": request_size, "http.response.body.size": response_size}
-        more.update({wanted: size for wanted, size in bodies.items() if wanted in self.opt_in})
-        if self.captures_response:
-            more.update(self._response_attributes(response_headers))
+    def more_at_end(self, sizes: Mapping[str, int], headers: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
+        """The attributes that the settings ask for beyond the usual, once the response is over."""
+        more: dict[str, Any] = {wanted: size for wanted, size in sizes.items() if wanted in self.opt_in}
+        if self._response_headers:
+            more.update(self._response_headers.attributes(headers))
         return more
-
-    def _response_attributes(self, headers: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
-        found: dict[bytes, list[bytes]] = {}
-        for name, value in headers:
-            found.setdefault(_as_bytes(name).lower(), []).append(_as_bytes(value))
-        return self._capture_response.attributes(found.items())
 
     def extra_headers(
         self, span: Span, started: float, timings: Mapping[str, float] | None
@@ -269,84 +152,23 @@ class Observer:
         return extra
 
 
-def end(span: Span, name: str, attributes: Mapping[str, Any]) -> None:
-    """Give a span its last name and attributes, and end it."""
-    if isinstance(span, ServerSpan):
-        span.finish(name, attributes)
-    else:
-        span.set_attributes(attributes)
-        span.update_name(name)
-        span.end()
-
-
-def end_failed(span: Span, name: str, attributes: Mapping[str, Any], error: BaseException | None) -> None:
-    """The same for a request that failed, with the exception that the app raised, if it did."""
-    if error is not None:
-        span.record_exception(error)
-        span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
-    else:
-        span.set_status(StatusCode.ERROR)
-    end(span, name, attributes)
-
-
-def call_hook(hook: Callable[..., Any] | None, *arguments: Any) -> None:
+def call_hook(hook: Callable[..., Any], *arguments: Any) -> None:
     """Call one of the app's hooks; what it raises is logged once and counted, never passed on."""
-    if hook is not None:
-        try:
-            hook(*arguments)
-        except Exception as error:  # noqa: BLE001 - the app's own function
-            survived("hook", error)
+    try:
+        hook(*arguments)
+    except Exception as error:  # noqa: BLE001 - the app's own function
+        survived("hook", error)
 
 
-def _as_bytes(value: str | bytes) -> bytes:
-    return value if isinstance(value, bytes) else value.encode("latin-1", "replace")
+def _headers_of(carrier: Any) -> Iterable[tuple[Any, Any]]:
+    if "asgi" in carrier or "headers" in carrier:
+        return carrier.get("headers", ())  # type: ignore[no-any-return]
+    return [(key[5:].replace("_", "-"), value) for key, value in carrier.items() if key.startswith("HTTP_")]
 
 
-def _wsgi_key(header: bytes) -> str:
+def _environ_key(header: bytes) -> str:
     return "HTTP_" + header.decode("latin-1").upper().replace("-", "_")
 
 
 def _phase(name: str, seconds: float) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)};dur={seconds * 1000:.1f}"
-
-
-class _Capture:
-    """Which headers become attributes, under which name, and which are redacted."""
-
-    def __init__(self, direction: str, settings: Settings) -> None:
-        self._direction = direction
-        self._wanted = (
-            settings.http_capture_headers_server_request
-            if direction == "request"
-            else settings.http_capture_headers_server_response
-        )
-        self._redacted = settings.http_capture_headers_sanitize_fields
-        self._names: dict[bytes, tuple[str, bool] | None] = {}
-
-    def attribute(self, header: bytes) -> tuple[str, bool] | None:
-        """The attribute's name and whether to redact it; None for a header that nobody asked for."""
-        try:
-            return self._names[header]
-        except KeyError:
-            known = self._decide(header.decode("latin-1").lower())
-            if len(self._names) < _HEADERS_REMEMBERED:  # clients invent names: the memory is bounded
-                self._names[header] = known
-            return known
-
-    def _decide(self, name: str) -> tuple[str, bool] | None:
-        if not any(pattern.fullmatch(name) for pattern in self._wanted):
-            return None
-        redacted = any(pattern.fullmatch(name) for pattern in self._redacted)
-        return f"http.{self._direction}.header.{name}", redacted
-
-    def attributes(self, headers: Iterable[tuple[bytes, list[bytes]]]) -> dict[str, Any]:
-        """The attributes for those of `headers` that are wanted."""
-        attributes: dict[str, Any] = {}
-        for header, values in headers:
-            known = self.attribute(header)
-            if known is not None:
-                name, redacted = known
-                attributes[name] = (
-                    ("[REDACTED]",) if redacted else tuple(value.decode("latin-1") for value in values)
-                )
-        return attributes

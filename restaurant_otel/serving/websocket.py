@@ -9,66 +9,48 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any, Final
 
-from opentelemetry.context import attach, get_current
-
 from restaurant_otel import catalog
 from restaurant_otel.conventions import asgi_attributes, error_type, known_scheme, known_status
-from restaurant_otel.current import serving
 from restaurant_otel.errors import survived
-from restaurant_otel.metrics import registry
+from restaurant_otel.metrics.registry import registry
 from restaurant_otel.routes import AsgiRoutes
 from restaurant_otel.serving.asgi import Message, Receive, Scope, Send, is_cancellation
-from restaurant_otel.serving.observer import CANCELLED, Observer, call_hook, end, end_failed
+from restaurant_otel.serving.exchange import CANCELLED, Exchange, end_span, fail_span
+from restaurant_otel.serving.observer import Observer, call_hook
 
 _NO_STATUS: Final = 1005  # RFC 6455: the close frame carried no code
 _ABNORMAL: Final = 1006  # RFC 6455: the connection ended without a close frame
 
 
-class WebSocketExchange:
-    """One connection. Used by the task that serves it, and read by SQL and `measure`."""
+class WebSocketExchange(Exchange):
+    """One connection."""
+
+    __slots__ = ("_active", "_close_code", "_closing", "_receive", "_received", "_send", "_sent", "_status")
 
     def __init__(
         self, observer: Observer, routes: AsgiRoutes, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        self._started = perf_counter()
-        self._observer = observer
-        self._routes = routes
-        self._scope = scope
+        super().__init__(observer, routes, scope)
         self._receive = receive
         self._send = send
         self._status: int | None = None
-        self._route: str | None = None
         self._close_code: int | None = None
         self._closing = False
         self._received = 0
         self._sent = 0
-        self._found = observer.pick(scope.get("headers", ()))
-        self._span, self._own_span, self._context = observer.start_span(
-            scope, "GET", self._found, get_current(), self._attributes
-        )
-        if self._span.is_recording():
-            call_hook(observer.request_hook, self._span, scope)
+        self._start_span("GET", observer.pick(scope.get("headers", ())))
+        self._call(observer.request_hook)
         scheme = known_scheme(scope.get("scheme", "ws"))
         self._active = registry().counter(catalog.WEBSOCKET_ACTIVE_CONNECTIONS).bind(scheme)
         self._active.add(1)
 
     def _attributes(self) -> dict[str, Any]:
-        scope = {"method": "GET", "scheme": "ws", **self._scope}
+        scope = {"method": "GET", "scheme": "ws", **self._carrier}
         return asgi_attributes(scope, self._found, self._observer.opt_in)
 
-    def attach(self) -> Any:
-        """Make this the request being served in the current context; the caller detaches by what is returned.
-
-        The context is made anew each time: one kept here would make each request a cycle for the collector.
-        """
-        return attach(serving(self, self._span, self._context))
-
-    @property
-    def route(self) -> str | None:
-        """The route template, as soon as the app's router has found it."""
-        if self._route is None:
-            self._route = self._routes.template(self._scope)
-        return self._route
+    def _call(self, hook: Any, *message: Message) -> None:
+        if hook is not None and self._span.is_recording():
+            call_hook(hook, self._span, self._carrier, *message)
 
     def add_timing(self, phase: str, seconds: float) -> None:
         """Nothing: a WebSocket has no response header to show it in."""
@@ -81,8 +63,7 @@ class WebSocketExchange:
                 self._received += 1
             elif message["type"] == "websocket.disconnect":
                 self._closed_with(message.get("code"), _NO_STATUS)
-            if self._span.is_recording():
-                call_hook(self._observer.receive_hook, self._span, self._scope, message)
+            self._call(self._observer.receive_hook, message)
         except Exception as error:  # noqa: BLE001 - never into the app
             survived("websocket", error)
         return message
@@ -108,8 +89,7 @@ class WebSocketExchange:
                 self._status = 403  # by the protocol, closing instead of accepting refuses the handshake
             else:
                 self._closed_with(message.get("code"), 1000)
-        if self._span.is_recording():
-            call_hook(self._observer.send_hook, self._span, self._scope, message)
+        self._call(self._observer.send_hook, message)
 
     def _closed_with(self, code: object, default: int) -> None:
         if not self._closing:  # the first close is the one that ended it
@@ -163,9 +143,8 @@ class WebSocketExchange:
         attributes = {name: value for name, value in known.items() if value is not None}
         name = "GET" if route is None else f"GET {route}"
         if problem is not None:
-            end_failed(self._span, name, attributes, error)
-        else:
-            end(self._span, name, attributes)
+            fail_span(self._span, error)
+        end_span(self._span, name, attributes)
 
 
 def _code(code: object, default: int) -> int | None:

@@ -12,22 +12,13 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Any, Final, TypeAlias
 
-from opentelemetry.context import attach, detach, get_current
+from opentelemetry.context import detach
 
-from restaurant_otel.conventions import (
-    KNOWN_METHODS,
-    OTHER,
-    content_length,
-    error_type,
-    known_scheme,
-    wsgi_attributes,
-    wsgi_status,
-    wsgi_version,
-)
-from restaurant_otel.current import serving
+from restaurant_otel.conventions import content_length, error_type, wsgi_attributes, wsgi_status
 from restaurant_otel.errors import survived
 from restaurant_otel.routes import WsgiRoutes
-from restaurant_otel.serving.observer import CLIENT_DISCONNECT, INCOMPLETE, Observer, call_hook
+from restaurant_otel.serving.exchange import CLIENT_DISCONNECT, INCOMPLETE, HttpExchange
+from restaurant_otel.serving.observer import Observer, call_hook
 
 Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[..., Callable[[bytes], object]]
@@ -35,82 +26,28 @@ StartResponse: TypeAlias = Callable[..., Callable[[bytes], object]]
 _BODILESS: Final = (204, 304)
 
 
-class WsgiExchange:
-    """One request and its response. Used by the thread that serves it, and read by SQL and `measure`."""
+class WsgiExchange(HttpExchange):
+    """One request and its response."""
 
-    __slots__ = (
-        "_active",
-        "_context",
-        "_environ",
-        "_finished",
-        "_first_byte",
-        "_found",
-        "_method",
-        "_observer",
-        "_own_span",
-        "_response_headers",
-        "_response_size",
-        "_route",
-        "_routes",
-        "_span",
-        "_start_response",
-        "_started",
-        "_status",
-        "_timings",
-        "_write",
-    )
+    __slots__ = ("_start_response", "_status", "_write")
 
     def __init__(
         self, observer: Observer, routes: WsgiRoutes, environ: Environ, start_response: StartResponse
     ) -> None:
-        self._started = perf_counter()
-        self._observer = observer
-        self._routes = routes
-        self._route: str | None = None
-        self._environ = environ
+        super().__init__(observer, routes, environ)
         self._start_response = start_response
         self._status: str | None = None
-        self._first_byte: float | None = None
-        self._response_headers: Any = ()
-        self._response_size = 0
-        self._timings: dict[str, float] | None = None
-        self._finished = False
-        self._method = method = KNOWN_METHODS.get(environ.get("REQUEST_METHOD", "GET"), OTHER)
-        self._found = found = observer.pick_wsgi(environ)
-        name = method if method is not OTHER else "HTTP"
-        self._span, self._own_span, self._context = observer.start_span(
-            environ, name, found, get_current(), self._attributes
-        )
+        get = environ.get
+        version = get("SERVER_PROTOCOL", "")[5:]  # after "HTTP/"
+        line = observer.lines.find(get("REQUEST_METHOD", "GET"), get("wsgi.url_scheme", "http"), version)
+        length = get("CONTENT_LENGTH")
+        size = None if not length else content_length(length)
+        self._begin(line, size, observer.pick_wsgi(environ))
         if observer.settings.request_hook is not None and self._span.is_recording():
             call_hook(observer.settings.request_hook, self._span, environ)
-        self._active = observer.active(method, known_scheme(environ.get("wsgi.url_scheme", "http")))
-        self._active.add(1)
 
     def _attributes(self) -> dict[str, Any]:
-        return wsgi_attributes(self._environ, self._observer.opt_in)
-
-    # --- what others may ask while it runs --------------------------------------------------------------
-
-    def attach(self) -> Any:
-        """Make this the request being served in the current context; the caller detaches by what is returned.
-
-        The context is made anew each time: one kept here would make each request a cycle for the collector.
-        """
-        return attach(serving(self, self._span, self._context))
-
-    @property
-    def route(self) -> str | None:
-        """The route template, as soon as the framework has found it."""
-        if self._route is None:
-            self._route = self._routes.template(self._environ)
-        return self._route
-
-    def add_timing(self, phase: str, seconds: float) -> None:
-        """Add to a phase of the ``Server-Timing`` header, if that header is wanted."""
-        if self._observer.settings.server_timing:
-            if self._timings is None:
-                self._timings = {}
-            self._timings[phase] = self._timings.get(phase, 0.0) + seconds
+        return wsgi_attributes(self._carrier, self._observer.opt_in)
 
     # --- between the app and the server -----------------------------------------------------------------
 
@@ -123,12 +60,14 @@ class WsgiExchange:
             self._response_headers = headers
             if self._first_byte is None:
                 self._first_byte = perf_counter() - self._started
-                self._route = self._routes.template(self._environ)  # while Flask still tells
+                self._route = self._routes.template(
+                    self._carrier
+                )  # Flask tells it no longer when it has returned
             observer = self._observer
             if observer.decorates:
                 headers = [*headers, *observer.extra_headers(self._span, self._started, self._timings)]
             if observer.settings.response_hook is not None and self._span.is_recording():
-                call_hook(observer.settings.response_hook, self._span, self._environ, status, headers)
+                call_hook(observer.settings.response_hook, self._span, self._carrier, status, headers)
         except Exception as error:  # noqa: BLE001 - never into the app
             survived("response", error)
         if exc_info is None:
@@ -144,8 +83,10 @@ class WsgiExchange:
 
     def wrap(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """`body` so that its end is noticed."""
-        if _is_file(body, self._environ) and self._follow_file(body):
+        if _is_file(body, self._carrier) and self._follow_file(body):
             return body
+        if type(body) is list or type(body) is tuple:
+            return ReadyBody(self, body)
         return SizedBody(self, body) if hasattr(body, "__len__") else Body(self, body)
 
     def _follow_file(self, body: Any) -> bool:
@@ -171,7 +112,7 @@ class WsgiExchange:
 
     def _all_sent(self, status: int | None) -> bool:
         """Whether a body that was not iterated to its end was complete all the same."""
-        if self._method == "HEAD" or status in _BODILESS:
+        if self._line.method == "HEAD" or status in _BODILESS:
             return True
         length = self._content_length()
         return length is not None and self._response_size >= length
@@ -183,43 +124,50 @@ class WsgiExchange:
     # --- the end -----------------------------------------------------------------------------------------
 
     def close(self, error: BaseException | None, *, complete: bool) -> None:
-        """The body was closed (`complete`: after its last part), or the app raised `error`."""
-        try:
-            self._finish(error, complete=complete)
-        except Exception as own:  # noqa: BLE001 - never into the app
-            survived("request", own)
-
-    def _finish(self, error: BaseException | None, *, complete: bool) -> None:
+        """The body was closed (`complete`: after its last part), or the app raised `error`; the first counts."""
         if self._finished:
             return
         self._finished = True
-        self._active.add(-1)
-        seconds = perf_counter() - self._started
-        status = wsgi_status(self._status) if self._status is not None else None
-        outcome = problem = None
-        if error is not None:
-            problem = error_type(error)
-        elif self._status is None:
-            outcome = problem = INCOMPLETE
-        elif status is not None and status >= 500:
-            problem = str(status)
-        elif not (complete or self._all_sent(status)):
-            outcome = CLIENT_DISCONNECT  # a server closes a body early when nobody is left to read it
-        if self._status is None:
-            status = 500  # what every server answers for an app that did not
-        scheme = known_scheme(self._environ.get("wsgi.url_scheme", "http"))
-        self._observer.finish(
-            self._span,
-            self._own_span,
-            (self._method, self.route, status, scheme, wsgi_version(self._environ), problem),
-            seconds,
-            self._first_byte,
-            content_length(self._environ.get("CONTENT_LENGTH")),
-            self._response_size,
-            outcome,
-            error,
-            self._response_headers,
-        )
+        try:
+            status = wsgi_status(self._status)
+            outcome = problem = None
+            if error is not None:
+                problem = error_type(error)
+            elif self._status is None:
+                outcome = problem = INCOMPLETE
+            elif status is not None and status >= 500:
+                problem = str(status)
+            elif not (complete or self._all_sent(status)):
+                outcome = CLIENT_DISCONNECT  # a server closes a body early when nobody is left to read it
+            if self._status is None:
+                status = 500  # what every server answers for an app that did not
+            self._finish(perf_counter() - self._started, status, problem, outcome, error)
+        except Exception as own:  # noqa: BLE001 - never into the app
+            survived("request", own)
+
+
+class ReadyBody:
+    """A list or tuple of parts, as most responses are: there is nothing to watch but its close."""
+
+    __slots__ = ("_exchange", "_parts")
+
+    def __init__(self, exchange: WsgiExchange, parts: list[bytes] | tuple[bytes, ...]) -> None:
+        self._exchange = exchange
+        self._parts = parts
+        for part in parts:
+            exchange.count(part)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def close(self) -> None:
+        """End the exchange."""
+        self._exchange.close(None, complete=True)
+
+    __del__ = close  # see `Body`
 
 
 class Body:

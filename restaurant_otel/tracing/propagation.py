@@ -18,8 +18,8 @@ from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import SpanContext, TraceFlags, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-Found = Mapping[bytes, list[bytes]]
-"""Header values by lower-case name, in order of appearance."""
+Found = Mapping[bytes, bytes]
+"""Header values by lower-case name; several of one name are joined by commas, as RFC 9110 allows."""
 
 _DASH: Final = ord("-")
 _FLAGS: Final = [TraceFlags(bits) for bits in range(256)]
@@ -40,20 +40,15 @@ class Extractor:
         """
         if self._standard:
             header = found.get(b"traceparent")
-            if (
-                header is not None
-                and len(header) == 1
-                and b"tracestate" not in found
-                and b"baggage" not in found
-            ):
-                parent = _plain(header[0])
+            if header is not None and b"tracestate" not in found and b"baggage" not in found:
+                parent = _plain(header)
                 if parent is not None:
                     return context, parent
         if not any(name in found for name in self.wanted):
             return context, None
         carrier = {
-            name.decode("latin-1"): [value.decode("latin-1") for value in values]
-            for name, values in found.items()
+            name.decode("latin-1"): [value.decode("latin-1")]
+            for name, value in found.items()
             if name in self.wanted
         }
         # An empty context: a span that somebody left in the current one must never become the parent.

@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from restaurant_otel import catalog
 from restaurant_otel.errors import survived
-from restaurant_otel.metrics import registry
+from restaurant_otel.metrics.registry import registry
 from restaurant_otel.tracing.span import ServerSpan
 
 EXIT_SECONDS: Final = 3.0

@@ -1,0 +1,175 @@
+"""One request while it is served: what ASGI and WSGI have in common.
+
+An exchange is made when a request arrives and is finished once, when its outcome is known. It is the
+request's own, so nothing of one request can leak into another; SQL and `measure` find it in the context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any, Final
+
+from opentelemetry.context import attach, get_current
+from opentelemetry.trace import Span, StatusCode
+
+from restaurant_otel import catalog
+from restaurant_otel.current import serving
+from restaurant_otel.metrics.registry import registry
+from restaurant_otel.routes import AsgiRoutes, WsgiRoutes
+from restaurant_otel.serving.observer import Observer
+from restaurant_otel.serving.series import RequestLine
+from restaurant_otel.tracing.propagation import Found
+from restaurant_otel.tracing.span import ServerSpan
+
+CLIENT_DISCONNECT: Final = "client_disconnect"
+CANCELLED: Final = "cancelled"
+INCOMPLETE: Final = "incomplete"
+
+
+class Exchange:
+    """A span, a route and timings: what every kind of exchange has. Used by the task or thread that serves it."""
+
+    __slots__ = (
+        "_carrier",
+        "_context",
+        "_found",
+        "_observer",
+        "_own_span",
+        "_route",
+        "_routes",
+        "_span",
+        "_started",
+        "_timings",
+    )
+
+    def __init__(self, observer: Observer, routes: AsgiRoutes | WsgiRoutes, carrier: Any) -> None:
+        self._started = perf_counter()
+        self._observer = observer
+        self._routes: Any = routes
+        self._carrier = carrier
+        self._route: str | None = None
+        self._timings: dict[str, float] | None = None
+
+    def _start_span(self, name: str, found: Found) -> None:
+        self._found = found
+        self._span, self._own_span, self._context = self._observer.start_span(
+            self._carrier, name, found, get_current(), self._attributes
+        )
+
+    def _attributes(self) -> dict[str, Any]:
+        """The span's attributes at its beginning."""
+        raise NotImplementedError
+
+    def attach(self) -> Any:
+        """Make this the request being served in the current context; the caller detaches by what is returned.
+
+        The context is made anew each time: one kept here would make each request a cycle for the collector.
+        """
+        return attach(serving(self, self._span, self._context))
+
+    @property
+    def route(self) -> str | None:
+        """The route template, as soon as the app's router has found it."""
+        if self._route is None:
+            self._route = self._routes.template(self._carrier)
+        return self._route
+
+    def add_timing(self, phase: str, seconds: float) -> None:
+        """Add to a phase of the ``Server-Timing`` header, if that header is wanted."""
+        if self._observer.settings.server_timing:
+            if self._timings is None:
+                self._timings = {}
+            self._timings[phase] = self._timings.get(phase, 0.0) + seconds
+
+
+class HttpExchange(Exchange):
+    """A request with a response: counted when it is finished."""
+
+    __slots__ = (
+        "_finished",
+        "_first_byte",
+        "_line",
+        "_request_size",
+        "_response_headers",
+        "_response_size",
+    )
+
+    def _begin(self, line: RequestLine, request_size: int | None, found: Found) -> None:
+        """`request_size` is the request body's in bytes, None where it has none or does not say."""
+        self._line = line
+        self._request_size = request_size
+        self._response_size = 0
+        self._response_headers: Any = ()
+        self._first_byte: float | None = None
+        self._finished = False
+        self._start_span(line.name, found)
+        line.active.add(1)
+
+    def _finish(
+        self,
+        seconds: float,
+        status: int | None,
+        problem: str | None,
+        outcome: str | None,
+        error: BaseException | None,
+    ) -> None:
+        """Count the request, which took `seconds`, and end its span.
+
+        `problem` is the ``error.type`` if it failed, `outcome` what interrupted the response if it did not
+        reach its end, `error` what the app raised.
+        """
+        line, span = self._line, self._span
+        line.active.add(-1)
+        series = line.series(self.route, status, problem)
+        context = span.get_span_context()
+        if context.trace_flags & 1:
+            series.duration.record_with_exemplar(seconds, context.trace_id, context.span_id)
+        else:
+            series.duration.record(seconds)
+        if self._first_byte is not None:
+            series.time_to_first_byte.record(self._first_byte)
+        if self._request_size is not None:
+            series.request_size.record(self._request_size)
+        series.response_size.record(self._response_size)
+        if outcome is not None:
+            interrupted = registry().counter(catalog.HTTP_SERVER_INTERRUPTED)
+            interrupted.bind(line.method, self._route, outcome).add(1)
+        if not self._own_span or not span.is_recording():
+            return
+        attributes: Mapping[str, Any] = series.attributes
+        if outcome is not None or self._observer.adds_at_end:
+            attributes = {**attributes, **self._more_attributes(outcome)}
+        name = series.name if not self._observer.names_spans else getattr(span, "name", series.name)
+        if series.failed:
+            fail_span(span, error)
+        end_span(span, name, attributes)
+
+    def _more_attributes(self, outcome: str | None) -> dict[str, Any]:
+        sizes = {
+            "http.request.body.size": self._request_size or 0,
+            "http.response.body.size": self._response_size,
+        }
+        more = self._observer.more_at_end(sizes, self._response_headers)
+        if outcome is not None:
+            more["restaurant.outcome"] = outcome
+        return more
+
+
+def end_span(span: Span, name: str, attributes: Mapping[str, Any]) -> None:
+    """Give a span its last name and attributes, and end it."""
+    if type(span) is ServerSpan:
+        span.finish(name, attributes)
+    else:
+        span.set_attributes(attributes)
+        span.update_name(name)
+        span.end()
+
+
+def fail_span(span: Span, error: BaseException | None) -> None:
+    """Mark a span as failed, with the exception that the app raised, if it did."""
+    if error is not None:
+        span.record_exception(error)
+        span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {error}")
+    else:
+        span.set_status(StatusCode.ERROR)

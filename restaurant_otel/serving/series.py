@@ -1,0 +1,92 @@
+"""Which cells a request is counted in, found by what it is: three look-ups instead of a set of labels.
+
+A `RequestLine` is what a request begins with, a `Series` what it has become at its end. Both are made once
+for each combination and remembered; all their values come from code, never from the client.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from restaurant_otel import catalog
+from restaurant_otel.conventions import KNOWN_METHODS, OTHER, known_method, known_scheme, known_version
+from restaurant_otel.metrics import CounterCell, HistogramCell, registry
+
+_SERIES_REMEMBERED: Final = 20_000
+
+
+class Series:
+    """One kind of finished request: its cells, and what its spans have in common."""
+
+    __slots__ = (
+        "attributes",
+        "duration",
+        "failed",
+        "name",
+        "request_size",
+        "response_size",
+        "time_to_first_byte",
+    )
+
+    def __init__(self, line: RequestLine, route: str | None, status: int | None, problem: str | None) -> None:
+        cells = registry()
+        labels = (line.method, route, status, line.scheme, line.version, problem)
+        self.duration: HistogramCell = cells.histogram(catalog.HTTP_SERVER_REQUEST_DURATION).bind(*labels)
+        self.request_size = cells.histogram(catalog.HTTP_SERVER_REQUEST_BODY_SIZE).bind(*labels)
+        self.response_size = cells.histogram(catalog.HTTP_SERVER_RESPONSE_BODY_SIZE).bind(*labels)
+        first_byte = cells.histogram(catalog.HTTP_SERVER_TIME_TO_FIRST_BYTE)
+        self.time_to_first_byte = first_byte.bind(line.method, route)
+        known: dict[str, Any] = {
+            "http.response.status_code": status,
+            "http.route": route,
+            "error.type": problem,
+        }
+        self.attributes = {name: value for name, value in known.items() if value is not None}
+        self.name = line.name if route is None else f"{line.name} {route}"
+        self.failed = problem is not None
+
+
+class RequestLine:
+    """A method, scheme and HTTP version as labels have them, and the requests in flight that began so."""
+
+    __slots__ = ("_series", "active", "method", "name", "scheme", "version")
+
+    def __init__(self, method: str, scheme: str, version: str | None) -> None:
+        self.method = method
+        self.scheme = scheme
+        self.version = version
+        self.name = method if method != OTHER else "HTTP"
+        active = registry().counter(catalog.HTTP_SERVER_ACTIVE_REQUESTS)
+        self.active: CounterCell = active.bind(method, scheme)
+        self._series: dict[tuple[str | None, int | None, str | None], Series] = {}
+
+    def series(self, route: str | None, status: int | None, problem: str | None) -> Series:
+        """What such a request is counted in: its route, its status, and its ``error.type``."""
+        key = (route, status, problem)
+        series = self._series.get(key)
+        if series is None:
+            series = Series(self, route, status, problem)
+            if len(self._series) < _SERIES_REMEMBERED:
+                self._series[key] = series
+        return series
+
+
+class RequestLines:
+    """All request lines of a middleware, by what the server says of the request."""
+
+    def __init__(self) -> None:
+        self._lines: dict[tuple[Any, Any, Any], RequestLine] = {}
+
+    def find(self, method: Any, scheme: Any, version: Any) -> RequestLine:
+        """The line for values as they come; what is not known becomes ``_OTHER``, or absent. Any thread."""
+        line = self._lines.get((method, scheme, version))
+        if line is None:
+            known = (known_method(method), known_scheme(scheme), known_version(version))
+            line = self._lines.get(known)
+            if line is None:
+                line = self._lines[known] = RequestLine(*known)
+            if method in KNOWN_METHODS and scheme == known[1] and known[2] is not None:
+                self._lines[method, scheme, version] = (
+                    line  # a handful; what clients invent is not remembered
+                )
+        return line
