@@ -540,8 +540,10 @@ PRELUDE = """
         from restaurant_otel import sql
         import sqlalchemy as sa
         sql.install(tracer=lambda: provider.get_tracer("tests"), **options)
-        with sa.create_engine("sqlite://").connect() as connection:
+        engine = sa.create_engine("sqlite://")
+        with engine.connect() as connection:
             connection.execute(sa.text("SELECT * FROM sqlite_master"))
+        engine.dispose()
         return exporter.get_finished_spans()
 """
 
