@@ -242,8 +242,13 @@ class Core:
 
     def _fill(self, name: str, entry: Entry, stamp: tuple[int, int]) -> None:
         """Keep what was read from Redis in front of it, unless it has changed since `stamp` was taken."""
+        now = time.monotonic()
         with self.gate:
-            if self.uses_redis and self.listening and stamp == self._stamp(name):
+            if not self.uses_redis or not self.listening or stamp != self._stamp(name):
+                return
+            kept = self.memory.get(name, now)
+            # Another thread may have read, and kept, what was written after this was read.
+            if kept is None or kept.created <= entry.created:
                 self.memory.put(name, entry, entry.size + len(name), entry.dead_at)
 
     # --- reading ---------------------------------------------------------------------------------
@@ -544,7 +549,7 @@ class Core:
                 again.place(time.monotonic(), again.created)
                 return self.memory.put(name, again, again.size + len(name), again.dead_at)
         stale = min(entry.stale, LONGEST_LIFE - ttl)
-        times = TIMES.pack(round(time.time() * 1000), round(ttl * 1000), round(stale * 1000))
+        times = TIMES.pack(round(time.time() * 1e6), round(ttl * 1000), round(stale * 1000))
         key = self.keys.value(name)
         seq = entry.seq.to_bytes(8, "big")
         command = ("EVAL", scripts.TOUCH, 1, key, seq, times, round((ttl + stale) * 1000))

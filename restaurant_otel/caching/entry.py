@@ -1,7 +1,7 @@
 """A cached value with all that is known about it, and its form in Redis: a header, tags, the payload.
 
 Header, big-endian: two bytes that say "ours, format 1", the codec's letter, flags, the type's shape, the
-sequence number of `marks` it was made under, creation (ms since the epoch), time to live and time it may be
+sequence number of `marks` it was made under, creation (us since the epoch), time to live and time it may be
 served stale after that (ms), how long it took to make (us), length of the tags. Scripts in `scripts`
 rely on the places of the sequence number (9-16), creation, and times to live.
 
@@ -102,7 +102,7 @@ class Entry:
             self.flags,
             self.shape,
             self.seq,
-            round(self.created * 1000),
+            round(self.created * 1e6),
             round(self.ttl * 1000),
             round(self.stale * 1000),
             min(round(self.load * 1e6), 0xFFFFFFFF),
@@ -131,7 +131,7 @@ def unpack(raw: bytes, monotonic: float, wall: float) -> Entry | None:
         shape,
         raw[start:],
         seq=seq,
-        created=created / 1000,
+        created=created / 1e6,
         ttl=ttl / 1000,
         stale=stale / 1000,
         load=load / 1e6,

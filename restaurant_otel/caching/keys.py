@@ -117,32 +117,46 @@ def matcher(pattern: str) -> Callable[[str], bool]:
 
 
 def _regex(pattern: str) -> str:
-    out, rest = [], iter(pattern)
-    for char in rest:
+    out: list[str] = []
+    at = 0
+    while at < len(pattern):
+        char = pattern[at]
+        at += 1
         if char == "*":
             out.append(".*")
         elif char == "?":
             out.append(".")
-        elif char == "\\":
-            out.append(re.escape(next(rest, "\\")))
         elif char == "[":
-            out.append(_char_class(rest))
+            text, at = _char_class(pattern, at)
+            out.append(text)
         else:
+            if char == "\\" and at < len(pattern):
+                char = pattern[at]
+                at += 1
             out.append(re.escape(char))
     return "".join(out)
 
 
-def _char_class(rest: Any) -> str:
+def _char_class(pattern: str, at: int) -> tuple[str, int]:
+    """The regular expression for the class that begins at `at`, and where it ends."""
+    negated = pattern[at : at + 1] == "^"
+    at += negated
     members: list[str] = []
-    for char in rest:
-        if char == "]":
-            break
-        members.append(re.escape(next(rest, "\\")) if char == "\\" else char)
-    negated = members[:1] == ["^"]
-    inside = "".join(m if m == "-" or len(m) > 1 else re.escape(m) for m in members[negated:])
+    while at < len(pattern) and pattern[at] != "]":
+        if pattern[at] == "\\" and at + 1 < len(pattern):
+            members.append(re.escape(pattern[at + 1]))
+            at += 2
+        elif pattern[at + 1 : at + 2] == "-" and at + 2 < len(pattern):
+            first, last = sorted((pattern[at], pattern[at + 2]))  # either way round, and "]" may be the last
+            members.append(f"{re.escape(first)}-{re.escape(last)}")
+            at += 3
+        else:
+            members.append(re.escape(pattern[at]))
+            at += 1
+    inside = "".join(members)
     if not inside:
-        return "." if negated else "(?!)"
-    return f"[{'^' if negated else ''}{inside}]"
+        return ("." if negated else "(?!)"), at + 1
+    return f"[{'^' if negated else ''}{inside}]", at + 1
 
 
 # --- names from arguments ----------------------------------------------------------------------------

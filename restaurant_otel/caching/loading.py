@@ -32,7 +32,7 @@ from restaurant_otel.caching.keys import checked
 from restaurant_otel.caching.telemetry import Group
 from restaurant_otel.errors import survived
 
-LEASE_MS: Final = 5_000
+LEASE_MS: Final = 3_000
 """A lease outlives its holder's last renewal by this much at most."""
 _LOOK_AGAIN: Final = (0.005, 0.05)
 """Seconds between looks at a value that another process is making: at first, and at most."""

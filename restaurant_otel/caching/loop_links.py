@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import redis.asyncio
@@ -46,7 +47,7 @@ def loop_link(address: Address, timeout: float) -> Link:
     """A link for event loops to `address`. Does not connect yet."""
     if address.kind == "cluster":
         return LoopClusterLink(address, timeout)
-    return MultiplexedLink(_pool(address, timeout), timeout)
+    return MultiplexedLink(partial(_pool, address, timeout), timeout)
 
 
 def _pool(address: Address, timeout: float) -> Any:
@@ -163,8 +164,8 @@ class _Wire:
 class MultiplexedLink:
     """One server, or the master that sentinels name."""
 
-    def __init__(self, pool: Any, timeout: float) -> None:
-        self._pool = pool
+    def __init__(self, make_pool: Callable[[], Any], timeout: float) -> None:
+        self._make_pool = make_pool
         self._timeout = timeout
         self._forget()
 
@@ -173,6 +174,8 @@ class MultiplexedLink:
         self._connecting: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[_Wire]] = (
             weakref.WeakKeyDictionary()
         )
+        # One a loop as well: that of sentinels keeps connections to them.
+        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """See `Link`."""
@@ -197,7 +200,11 @@ class MultiplexedLink:
         return await asyncio.shield(task)
 
     async def _connect(self) -> _Wire:
-        connection = self._pool.connection_class(**self._pool.connection_kwargs)
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None:
+            pool = self._pools[loop] = self._make_pool()
+        connection = pool.connection_class(**pool.connection_kwargs)
         try:
             async with asyncio.timeout(self._timeout):
                 await connection.connect()
@@ -207,7 +214,7 @@ class MultiplexedLink:
                 raise RedisTimeoutError(f"no connection to Redis in {self._timeout:g} s") from None
             raise
         wire = _Wire(connection, self._timeout)
-        self._wires[asyncio.get_running_loop()] = wire
+        self._wires[loop] = wire
         return wire
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
@@ -233,9 +240,13 @@ class MultiplexedLink:
 
     async def aclose(self) -> None:
         """Close the wire of the running loop."""
-        wire = self._wires.pop(asyncio.get_running_loop(), None)
+        loop = asyncio.get_running_loop()
+        wire, pool = self._wires.pop(loop, None), self._pools.pop(loop, None)
         if wire is not None:
             await wire.aclose()
+        sentinels = getattr(pool, "sentinel_manager", None)
+        for client in sentinels.sentinels if sentinels is not None else ():
+            await client.connection_pool.disconnect()
 
 
 class LoopClusterLink:
@@ -248,6 +259,8 @@ class LoopClusterLink:
         self._clients: weakref.WeakKeyDictionary[Any, redis.asyncio.cluster.RedisCluster] = (
             weakref.WeakKeyDictionary()
         )
+        # One a loop as well: that of sentinels keeps connections to them.
+        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """See `Link`."""

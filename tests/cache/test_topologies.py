@@ -1,0 +1,91 @@
+"""A cluster that loses a primary, sentinels that fail over, Unix sockets, TLS left to redis-py."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cache.redises import RedisCluster, RedisServer, SentinelPair
+from tests.support.wait import eventually
+
+Make = Callable[..., Any]
+
+
+def closed(cache: Any) -> bool:
+    return bool(cache.stats().breaker == "closed")
+
+
+def test_a_cluster_spreads_the_values_and_reclaims_them_all(make: Make, shared_cluster: RedisCluster) -> None:
+    cache = make(shared_cluster.url)
+    cache.set_many({f"k:{n}": n for n in range(300)})
+    sizes = []
+    for node in shared_cluster.nodes:
+        with node.client() as client:
+            sizes.append(client.dbsize())
+    assert all(size > 30 for size in sizes)
+    cache.clear(reclaim=True)
+    for node in shared_cluster.nodes:
+        with node.client() as client:
+            assert client.keys(f"{cache._core.keys.prefix if hasattr(cache, '_core') else ''}{{k:*") == []
+
+
+def test_a_cluster_with_a_hung_primary_is_an_outage_that_ends(make: Make, tmp_path: Path) -> None:
+    cluster = RedisCluster(tmp_path)
+    try:
+        cache = make(cluster.url)
+        names = [f"k:{n}" for n in range(20)]
+        cache.set_many(dict.fromkeys(names, "old"))
+        cluster.nodes[1].hang()
+        began = time.perf_counter()
+        cache.get_many(names)
+        assert time.perf_counter() - began < 5.0
+        eventually(lambda: cache.get_many(names) is not None and not closed(cache))
+        for name in names:
+            cache.delete(name)
+        assert cache.set("during", 1)
+        assert cache.get("during") == 1
+        cluster.nodes[1].go_on()
+        eventually(lambda: closed(cache), within=30)
+        assert cache.get_many([*names, "during"]) == {}
+        assert cache.set("after", 1)
+        assert cache.get("after") == 1
+    finally:
+        cluster.stop()
+
+
+@pytest.mark.parametrize("fault", ["kill", "hang"])
+def test_after_a_fail_over_the_new_master_is_used_and_nothing_deleted_is_back(
+    make: Make, sentinels: SentinelPair, fault: str
+) -> None:
+    cache = make(sentinels.url)
+    cache.set_many({"a": "old", "b": "old"})
+    with sentinels.master.client() as client:
+        assert client.wait(1, 5000) == 1
+    getattr(sentinels.master, fault)()
+    cache.get("a")
+    assert not closed(cache)
+    cache.delete("a")
+    cache.set("b", "new")
+    assert cache.get("b") == "new"
+    eventually(lambda: closed(cache), within=40)
+    assert cache.get_many(["a", "b"]) == {}
+    assert cache.set("c", 1)
+    with sentinels.replica.client() as client:
+        assert client.info("replication")["role"] == "master"
+        assert client.keys("*{c}")
+
+
+def test_a_unix_socket(make: Make, own_redis: RedisServer, tmp_path: Path) -> None:
+    socket = tmp_path / "redis.sock"
+    server = RedisServer(tmp_path, "--unixsocket", str(socket))
+    try:
+        cache = make(f"unix://{socket}")
+        cache.set("k", 1)
+        assert cache.get("k") == 1
+        assert cache.stats().remote_hits == 1
+    finally:
+        server.stop()
