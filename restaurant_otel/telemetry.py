@@ -30,7 +30,7 @@ from restaurant_otel.metrics.sdk import MirrorReader
 from restaurant_otel.settings import Settings
 from restaurant_otel.tracing.propagation import Extractor
 from restaurant_otel.tracing.queue import SpanQueue
-from restaurant_otel.tracing.spans import SCHEMA, SCOPE, Spans, spans_of
+from restaurant_otel.tracing.spans import SCHEMA, SCOPE, NoSpans, Spans, spans_of
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Telemetry:
     """The providers in force for one set of settings."""
 
     def __init__(self, tracer_provider: trace.TracerProvider | None, resource: Resource) -> None:
-        self.spans: Spans = spans_of(tracer_provider)
+        self.spans: Spans = _survive(lambda: spans_of(tracer_provider), NoSpans())
         self.tracer: trace.Tracer = (
             trace.NoOpTracer()
             if tracer_provider is None

@@ -15,14 +15,15 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
-from opentelemetry.trace import SpanContext, TraceFlags, get_current_span
+from opentelemetry.trace import SpanContext, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from restaurant_otel.tracing.identity import FLAGS, NO_STATE, new_span_context
 
 Found = Mapping[bytes, bytes]
 """Header values by lower-case name; several of one name are joined by commas, as RFC 9110 allows."""
 
 _DASH: Final = ord("-")
-_FLAGS: Final = [TraceFlags(bits) for bits in range(256)]
 
 
 class Extractor:
@@ -70,7 +71,7 @@ def _plain(header: bytes) -> SpanContext | None:
     trace_id, span_id = int(header[3:35], 16), int(header[36:52], 16)
     if not trace_id or not span_id:
         return None
-    return SpanContext(trace_id, span_id, is_remote=True, trace_flags=_FLAGS[int(header[53:], 16)])
+    return new_span_context(trace_id, span_id, True, FLAGS[int(header[53:], 16)], NO_STATE)
 
 
 def _is_standard(propagator: TextMapPropagator) -> bool:

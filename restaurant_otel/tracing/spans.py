@@ -9,23 +9,31 @@ through guards: where one is missing, spans are made by the public API, and a te
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from random import getrandbits
 from typing import Any, Final, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, Tracer, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, StaticSampler, TraceIdRatioBased
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind
 
 from restaurant_otel._version import __version__
+from restaurant_otel.tracing.identity import FLAGS, NO_STATE, new_span_context
 from restaurant_otel.tracing.queue import SpanQueue
 from restaurant_otel.tracing.span import Pipeline, ServerSpan
 
 SCOPE: Final = "restaurant_otel"
 SCHEMA: Final = "https://opentelemetry.io/schemas/1.29.0"
+_RATIO_MASK: Final = TraceIdRatioBased.TRACE_ID_LIMIT
 
-Decide = Callable[[SpanContext | None, int], bool]
+Bounds = tuple[int, int, int]
+"""What the lower half of a trace id must stay below to be sampled: for a root, under a sampled parent, under
+an unsampled one. "Always" is a bound above all ids, "never" is zero."""
+
 Attributes = Callable[[], dict[str, Any]]
 """Makes the attributes; called only for a span that will be recorded, or a sampler that may want them."""
 
@@ -69,13 +77,17 @@ class PublicSpans:
 class LeanSpans:
     """Spans of our own type, for an SDK provider whose sampler and processors allow it."""
 
-    def __init__(self, provider: TracerProvider, otherwise: PublicSpans, tracer: Tracer) -> None:
+    def __init__(
+        self, provider: TracerProvider, bounds: Bounds, tracer: Tracer, otherwise: PublicSpans
+    ) -> None:
         self._otherwise = otherwise
         self._multi = provider._active_span_processor
         self._tracer = tracer
-        self._decide = _decision(provider.sampler)
+        self._bounds = bounds
         self._trace_id = provider.id_generator.generate_trace_id
         self._span_id = provider.id_generator.generate_span_id
+        if type(provider.id_generator) is RandomIdGenerator:
+            self._span_id = partial(getrandbits, 64)  # the same, without a call in between
         is_random = getattr(provider.id_generator, "is_trace_id_random", None)
         # W3C Trace Context level 2: bit 1 says that the trace id is random. The SDK sets it for roots.
         self._root_random = 2 if is_random is not None and is_random() else 0
@@ -93,14 +105,18 @@ class LeanSpans:
             self._look_again()
         if not self._lean:
             return self._otherwise.start(name, context, parent, attributes)
+        root_bound, sampled_bound, unsampled_bound = self._bounds
         if parent is None:
-            trace_id, random, state = self._trace_id(), self._root_random, None
+            trace_id, flags, state, bound = self._trace_id(), self._root_random, NO_STATE, root_bound
         else:
-            trace_id, random, state = parent.trace_id, parent.trace_flags & 2, parent.trace_state
-        if self._decide(parent, trace_id):
-            identity = SpanContext(trace_id, self._span_id(), False, _FLAGS[random | 1], state)
+            trace_id, flags, state = parent.trace_id, parent.trace_flags, parent.trace_state
+            bound = sampled_bound if flags & 1 else unsampled_bound
+            flags &= 2
+        span_id = self._span_id() or 1
+        if trace_id & _RATIO_MASK < bound:
+            identity = new_span_context(trace_id, span_id, False, FLAGS[flags | 1], state)
             return ServerSpan(self._pipeline, name, identity, parent, attributes())
-        return NonRecordingSpan(SpanContext(trace_id, self._span_id(), False, _FLAGS[random], state))
+        return NonRecordingSpan(new_span_context(trace_id, span_id, False, FLAGS[flags], state))
 
     def _look_again(self) -> None:
         """Decide by the processors there are now; they are a tuple, made anew when one is added."""
@@ -122,20 +138,13 @@ def spans_of(provider: trace.TracerProvider | None) -> Spans:
     tracer = provider.get_tracer(SCOPE, __version__, SCHEMA)
     public = PublicSpans(tracer)
     try:
-        if (
-            type(provider) is TracerProvider
-            and type(tracer) is Tracer
-            and _decision(provider.sampler) is not None
-        ):
-            enabled = getattr(tracer, "_is_enabled", None)
-            if enabled is None or enabled():
-                return LeanSpans(provider, public, tracer)
+        if type(provider) is TracerProvider and type(tracer) is Tracer:
+            bounds, enabled = _bounds(provider.sampler), getattr(tracer, "_is_enabled", None)
+            if bounds is not None and (enabled is None or enabled()):
+                return LeanSpans(provider, bounds, tracer, public)
     except AttributeError:
         pass  # an SDK that keeps these things elsewhere: the public way serves it
     return public
-
-
-_FLAGS: Final = [TraceFlags(bits) for bits in range(4)]
 
 
 def _looks_at_the_end_only(processor: SpanProcessor) -> bool:
@@ -147,34 +156,22 @@ def _looks_at_the_end_only(processor: SpanProcessor) -> bool:
     )
 
 
-def _decision(sampler: Sampler) -> Any:
-    """`sampler` as a function of the caller's span and the trace id; None where it is not a standard one."""
+def _bounds(sampler: Sampler) -> Bounds | None:
+    """`sampler` as three bounds (see `Bounds`); None where it is not a standard one."""
     if isinstance(sampler, ParentBased) and type(sampler).should_sample is ParentBased.should_sample:
         # Callers of a server are remote by definition, so the two rules for local parents never apply.
         names = ("_root", "_remote_parent_sampled", "_remote_parent_not_sampled")
-        parts = [_alone(getattr(sampler, name, None)) for name in names]
-        return _parent_based(*parts) if None not in parts else None
-    alone = _alone(sampler)
-    return None if alone is None else lambda _parent, trace_id: alone(trace_id)
+        root, sampled, unsampled = (_bound(getattr(sampler, name, None)) for name in names)
+    else:
+        root = sampled = unsampled = _bound(sampler)
+    if root is None or sampled is None or unsampled is None:
+        return None
+    return root, sampled, unsampled
 
 
-def _parent_based(root: Any, sampled: Any, not_sampled: Any) -> Decide:
-    def decide(parent: SpanContext | None, trace_id: int) -> bool:
-        if parent is None:
-            return bool(root(trace_id))
-        return bool(sampled(trace_id) if parent.trace_flags & 1 else not_sampled(trace_id))
-
-    return decide
-
-
-def _alone(sampler: Any) -> Any:
-    """A sampler that looks at the trace id only, as a function of it; None for any other."""
+def _bound(sampler: Any) -> int | None:
+    """A sampler that looks at the trace id only, as the bound that the id's lower half must stay below."""
     if type(sampler) is StaticSampler:
         decision = sampler.should_sample(None, 1, "").decision
-        if decision is Decision.RECORD_ONLY:
-            return None
-        return lambda _trace_id: decision is Decision.RECORD_AND_SAMPLE
-    if type(sampler) is TraceIdRatioBased:
-        bound, mask = sampler.bound, TraceIdRatioBased.TRACE_ID_LIMIT
-        return lambda trace_id: trace_id & mask < bound
-    return None
+        return {Decision.DROP: 0, Decision.RECORD_AND_SAMPLE: _RATIO_MASK + 1}.get(decision)
+    return sampler.bound if type(sampler) is TraceIdRatioBased else None
