@@ -7,6 +7,7 @@ already watches) and hand it to an exchange of its own (`serving`). Nothing abou
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, TypeAlias
 
@@ -32,8 +33,10 @@ WSGIApp: TypeAlias = Callable[[Any, Any], Iterable[bytes]]
 _SEEN: Final = "restaurant_otel.seen"
 # Starlette's and FastAPI's own instrumentation leave a request alone that carries their key, by which they
 # notice that they are nested. One server span and one count a request is the contract.
-_STARLETTES_OWN: Final = "starlette.opentelemetry"
-_FASTAPIS_OWN: Final = "fastapi.telemetry"
+_FRAMEWORKS_OWN: Final = {
+    "starlette.middleware.opentelemetry": ("starlette.opentelemetry", True),
+    "fastapi.telemetry": ("fastapi.telemetry", None),
+}
 
 
 class _Middleware:
@@ -78,6 +81,11 @@ class ASGIMiddleware(_Middleware):
         super().__init__(settings)
         self.app = app
         self._routes = AsgiRoutes(app)
+        self._others: dict[str, Any] = {}
+
+    def _get_ready(self) -> None:
+        self._others = dict(key for module, key in _FRAMEWORKS_OWN.items() if module in sys.modules)
+        super()._get_ready()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, WebSocket or lifespan."""
@@ -119,8 +127,9 @@ class ASGIMiddleware(_Middleware):
     ) -> AsgiExchange | WebSocketExchange:
         make = AsgiExchange if kind == "http" else WebSocketExchange
         exchange = make(self._observer, self._routes, scope, receive, send)
-        scope[_SEEN] = scope[_STARLETTES_OWN] = True
-        scope[_FASTAPIS_OWN] = None
+        scope[_SEEN] = True
+        if self._others:
+            scope.update(self._others)
         return exchange
 
     def _answers(self, scope: Scope) -> bool:

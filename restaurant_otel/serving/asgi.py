@@ -32,21 +32,20 @@ class AsgiExchange(HttpExchange):
     def __init__(
         self, observer: Observer, routes: AsgiRoutes, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        super().__init__(observer, routes, scope)
-        self._receive = receive
-        self._send = send
-        self._status: int | None = None
-        self._completed: float | None = None
-        self._disconnected = False
-        self._trailers = False
         get = scope.get
         found = observer.pick(get("headers", ()))
         length = found.get(b"content-length")
         # Without a length the body, if there is one, is counted as it is read.
         size = None if length is None else content_length(length)
         line = observer.lines.find(get("method", "GET"), get("scheme", "http"), get("http_version", ""))
-        self._begin(line, size, found)
-        if observer.request_hook is not None and self._span.is_recording():
+        HttpExchange.__init__(self, observer, routes, scope, line, found, size)
+        self._receive = receive
+        self._send = send
+        self._status: int | None = None
+        self._completed: float | None = None
+        self._disconnected = False
+        self._trailers = False
+        if observer.request_hook is not None and self.recording:
             call_hook(observer.request_hook, self._span, scope)
 
     def _attributes(self) -> dict[str, Any]:
@@ -65,7 +64,7 @@ class AsgiExchange(HttpExchange):
                 body = message.get("body")
                 if body:
                     self._request_size = (self._request_size or 0) + len(body)
-            if self._observer.receive_hook is not None and self._span.is_recording():
+            if self._observer.receive_hook is not None and self.recording:
                 call_hook(self._observer.receive_hook, self._span, self._carrier, message)
         except Exception as error:  # noqa: BLE001 - never into the app
             survived("request", error)
@@ -89,7 +88,7 @@ class AsgiExchange(HttpExchange):
                 last = not (message.get("more_body", False) or self._trailers)
             else:
                 last = self._rare(kind, message)
-            if self._observer.send_hook is not None and self._span.is_recording():
+            if self._observer.send_hook is not None and self.recording:
                 call_hook(self._observer.send_hook, self._span, self._carrier, message)
         except Exception as error:  # noqa: BLE001 - never into the app
             survived("response", error)
@@ -132,13 +131,14 @@ class AsgiExchange(HttpExchange):
             return
         self._finished = True
         try:
-            status = known_status(self._status)
-            outcome = problem = None
-            if self._completed is None or status is None or status >= 500:
+            status, outcome, problem = self._status, None, None
+            if self._completed is None or status is None or not 100 <= status < 500:
+                status = known_status(status)
                 outcome, problem = self._judge(status, error)
                 if self._status is None and problem is not None:
                     status = 500  # what every server answers for an app that did not
-            self._finish((self._completed or perf_counter()) - self._started, status, problem, outcome, error)
+            ended = self._completed or perf_counter()
+            self._finish(ended - self._started, status, problem, outcome, error)
         except Exception as own:  # noqa: BLE001 - never into the app
             survived("request", own)
 

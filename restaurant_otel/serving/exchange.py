@@ -11,14 +11,14 @@ from time import perf_counter
 from typing import Any, Final
 
 from opentelemetry.context import attach, get_current
-from opentelemetry.trace import Span, StatusCode
+from opentelemetry.trace import NonRecordingSpan, Span, StatusCode
 
 from restaurant_otel import catalog
 from restaurant_otel.current import serving
 from restaurant_otel.metrics.registry import registry
 from restaurant_otel.routes import AsgiRoutes, WsgiRoutes
 from restaurant_otel.serving.observer import Observer
-from restaurant_otel.serving.series import RequestLine
+from restaurant_otel.serving.series import RequestLine, Series
 from restaurant_otel.tracing.propagation import Found
 from restaurant_otel.tracing.span import ServerSpan
 
@@ -28,7 +28,11 @@ INCOMPLETE: Final = "incomplete"
 
 
 class Exchange:
-    """A span, a route and timings: what every kind of exchange has. Used by the task or thread that serves it."""
+    """A span, a route and timings: what every kind of exchange has. Used by the task or thread that serves it.
+
+    `recording` says whether the span is to be exported. The constructor is one long function on purpose: a
+    request pays for each call on its way.
+    """
 
     __slots__ = (
         "_carrier",
@@ -41,21 +45,29 @@ class Exchange:
         "_span",
         "_started",
         "_timings",
+        "recording",
     )
 
-    def __init__(self, observer: Observer, routes: AsgiRoutes | WsgiRoutes, carrier: Any) -> None:
+    def __init__(
+        self, observer: Observer, routes: AsgiRoutes | WsgiRoutes, carrier: Any, name: str, found: Found
+    ) -> None:
         self._started = perf_counter()
         self._observer = observer
         self._routes: Any = routes
         self._carrier = carrier
+        self._found = found
         self._route: str | None = None
         self._timings: dict[str, float] | None = None
-
-    def _start_span(self, name: str, found: Found) -> None:
-        self._found = found
-        self._span, self._own_span, self._context = self._observer.start_span(
-            self._carrier, name, found, get_current(), self._attributes
-        )
+        self._own_span = True
+        context = get_current()
+        if context or observer.elaborates:
+            self._span, self._own_span, self._context = observer.start_span(
+                carrier, name, found, context, self._attributes
+            )
+        else:
+            self._context, parent = observer.extractor.extract(found, context)
+            self._span = observer.spans.start(name, self._context, parent, self._attributes)
+        self.recording = type(self._span) is not NonRecordingSpan and self._span.is_recording()
 
     def _attributes(self) -> dict[str, Any]:
         """The span's attributes at its beginning."""
@@ -95,15 +107,23 @@ class HttpExchange(Exchange):
         "_response_size",
     )
 
-    def _begin(self, line: RequestLine, request_size: int | None, found: Found) -> None:
+    def __init__(
+        self,
+        observer: Observer,
+        routes: AsgiRoutes | WsgiRoutes,
+        carrier: Any,
+        line: RequestLine,
+        found: Found,
+        request_size: int | None,
+    ) -> None:
         """`request_size` is the request body's in bytes, None where it has none or does not say."""
+        Exchange.__init__(self, observer, routes, carrier, line.name, found)
         self._line = line
         self._request_size = request_size
         self._response_size = 0
         self._response_headers: Any = ()
         self._first_byte: float | None = None
         self._finished = False
-        self._start_span(line.name, found)
         line.active.add(1)
 
     def _finish(
@@ -119,12 +139,16 @@ class HttpExchange(Exchange):
         `problem` is the ``error.type`` if it failed, `outcome` what interrupted the response if it did not
         reach its end, `error` what the app raised.
         """
-        line, span = self._line, self._span
+        line = self._line
         line.active.add(-1)
-        series = line.series(self.route, status, problem)
-        context = span.get_span_context()
-        if context.trace_flags & 1:
-            series.duration.record_with_exemplar(seconds, context.trace_id, context.span_id)
+        key = (self._route or self.route, status, problem)
+        series = line.known.get(key) or line.series(key)
+        if self.recording:
+            context = self._span.get_span_context()
+            if context.trace_flags & 1:
+                series.duration.record_with_exemplar(seconds, context.trace_id, context.span_id)
+            else:
+                series.duration.record(seconds)
         else:
             series.duration.record(seconds)
         if self._first_byte is not None:
@@ -135,11 +159,14 @@ class HttpExchange(Exchange):
         if outcome is not None:
             interrupted = registry().counter(catalog.HTTP_SERVER_INTERRUPTED)
             interrupted.bind(line.method, self._route, outcome).add(1)
-        if not self._own_span or not span.is_recording():
-            return
+        if self.recording and self._own_span:
+            self._end_span(series, outcome, error)
+
+    def _end_span(self, series: Series, outcome: str | None, error: BaseException | None) -> None:
         attributes: Mapping[str, Any] = series.attributes
         if outcome is not None or self._observer.adds_at_end:
             attributes = {**attributes, **self._more_attributes(outcome)}
+        span = self._span
         name = series.name if not self._observer.names_spans else getattr(span, "name", series.name)
         if series.failed:
             fail_span(span, error)
@@ -160,7 +187,7 @@ def end_span(span: Span, name: str, attributes: Mapping[str, Any]) -> None:
     """Give a span its last name and attributes, and end it."""
     if type(span) is ServerSpan:
         span.finish(name, attributes)
-    else:
+    elif span.is_recording():  # the app has not ended it
         span.set_attributes(attributes)
         span.update_name(name)
         span.end()

@@ -49,9 +49,7 @@ class Observer:
         self.send_hook = settings.client_response_hook
         self.decorates = settings.trace_response_header or settings.server_timing
         self.names_spans = settings.default_span_details is not None
-        self._elaborates = (
-            self.names_spans or bool(settings.baggage_attributes) or bool(self._request_headers)
-        )
+        self.elaborates = self.names_spans or bool(settings.baggage_attributes) or bool(self._request_headers)
         sizes = {"http.request.body.size", "http.response.body.size"}
         self.adds_at_end = bool(self._response_headers) or bool(self.opt_in & sizes)
         self._ready = False
@@ -105,7 +103,7 @@ class Observer:
             if outer.is_recording() and getattr(outer, "kind", None) is SpanKind.SERVER:
                 return outer, False, base
         context, parent = self.extractor.extract(found, base)
-        if self._elaborates:
+        if self.elaborates:
             name, attributes = self._elaborate(carrier, name, context, attributes)
         return self.spans.start(name, context, parent, attributes), True, context
 

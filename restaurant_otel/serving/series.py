@@ -14,6 +14,9 @@ from restaurant_otel.metrics import CounterCell, HistogramCell, registry
 
 _SERIES_REMEMBERED: Final = 20_000
 
+SeriesKey = tuple[str | None, int | None, str | None]
+"""Route, status, and ``error.type``; None where there is none."""
+
 
 class Series:
     """One kind of finished request: its cells, and what its spans have in common."""
@@ -49,7 +52,7 @@ class Series:
 class RequestLine:
     """A method, scheme and HTTP version as labels have them, and the requests in flight that began so."""
 
-    __slots__ = ("_series", "active", "method", "name", "scheme", "version")
+    __slots__ = ("active", "known", "method", "name", "scheme", "version")
 
     def __init__(self, method: str, scheme: str, version: str | None) -> None:
         self.method = method
@@ -58,16 +61,14 @@ class RequestLine:
         self.name = method if method != OTHER else "HTTP"
         active = registry().counter(catalog.HTTP_SERVER_ACTIVE_REQUESTS)
         self.active: CounterCell = active.bind(method, scheme)
-        self._series: dict[tuple[str | None, int | None, str | None], Series] = {}
+        self.known: dict[SeriesKey, Series] = {}
+        """What such requests have become so far, by route, status and ``error.type``."""
 
-    def series(self, route: str | None, status: int | None, problem: str | None) -> Series:
-        """What such a request is counted in: its route, its status, and its ``error.type``."""
-        key = (route, status, problem)
-        series = self._series.get(key)
-        if series is None:
-            series = Series(self, route, status, problem)
-            if len(self._series) < _SERIES_REMEMBERED:
-                self._series[key] = series
+    def series(self, key: SeriesKey) -> Series:
+        """The series of `key`, made if need be, and remembered within bounds."""
+        series = Series(self, *key)
+        if len(self.known) < _SERIES_REMEMBERED:
+            self.known[key] = series
         return series
 
 

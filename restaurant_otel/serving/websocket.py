@@ -30,7 +30,7 @@ class WebSocketExchange(Exchange):
     def __init__(
         self, observer: Observer, routes: AsgiRoutes, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        super().__init__(observer, routes, scope)
+        super().__init__(observer, routes, scope, "GET", observer.pick(scope.get("headers", ())))
         self._receive = receive
         self._send = send
         self._status: int | None = None
@@ -38,7 +38,6 @@ class WebSocketExchange(Exchange):
         self._closing = False
         self._received = 0
         self._sent = 0
-        self._start_span("GET", observer.pick(scope.get("headers", ())))
         self._call(observer.request_hook)
         scheme = known_scheme(scope.get("scheme", "ws"))
         self._active = registry().counter(catalog.WEBSOCKET_ACTIVE_CONNECTIONS).bind(scheme)
@@ -49,7 +48,7 @@ class WebSocketExchange(Exchange):
         return asgi_attributes(scope, self._found, self._observer.opt_in)
 
     def _call(self, hook: Any, *message: Message) -> None:
-        if hook is not None and self._span.is_recording():
+        if hook is not None and self.recording:
             call_hook(hook, self._span, self._carrier, *message)
 
     def add_timing(self, phase: str, seconds: float) -> None:
@@ -119,7 +118,7 @@ class WebSocketExchange(Exchange):
         for direction, count in (("receive", self._received), ("transmit", self._sent)):
             if count:
                 cells.counter(catalog.WEBSOCKET_MESSAGES).bind(route, direction).add(count)
-        if self._own_span and self._span.is_recording():
+        if self._own_span and self.recording:
             self._end_span(route, code, problem, error, cancelled=cancelled)
 
     def _end_span(

@@ -34,16 +34,15 @@ class WsgiExchange(HttpExchange):
     def __init__(
         self, observer: Observer, routes: WsgiRoutes, environ: Environ, start_response: StartResponse
     ) -> None:
-        super().__init__(observer, routes, environ)
-        self._start_response = start_response
-        self._status: str | None = None
         get = environ.get
         version = get("SERVER_PROTOCOL", "")[5:]  # after "HTTP/"
         line = observer.lines.find(get("REQUEST_METHOD", "GET"), get("wsgi.url_scheme", "http"), version)
         length = get("CONTENT_LENGTH")
         size = None if not length else content_length(length)
-        self._begin(line, size, observer.pick_wsgi(environ))
-        if observer.settings.request_hook is not None and self._span.is_recording():
+        HttpExchange.__init__(self, observer, routes, environ, line, observer.pick_wsgi(environ), size)
+        self._start_response = start_response
+        self._status: str | None = None
+        if observer.settings.request_hook is not None and self.recording:
             call_hook(observer.settings.request_hook, self._span, environ)
 
     def _attributes(self) -> dict[str, Any]:
@@ -66,7 +65,7 @@ class WsgiExchange(HttpExchange):
             observer = self._observer
             if observer.decorates:
                 headers = [*headers, *observer.extra_headers(self._span, self._started, self._timings)]
-            if observer.settings.response_hook is not None and self._span.is_recording():
+            if observer.settings.response_hook is not None and self.recording:
                 call_hook(observer.settings.response_hook, self._span, self._carrier, status, headers)
         except Exception as error:  # noqa: BLE001 - never into the app
             survived("response", error)

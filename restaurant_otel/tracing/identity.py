@@ -6,9 +6,13 @@ API lay the tuple out differently one day, its constructor is used instead, and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from opentelemetry.trace import SpanContext, TraceFlags, TraceState
+
+Parts = tuple[int, int, bool, TraceFlags, TraceState, bool]
 
 FLAGS: Final = [TraceFlags(bits) for bits in range(256)]
 """All trace flags there can be."""
@@ -17,20 +21,20 @@ NO_STATE: Final = SpanContext(1, 1, False).trace_state
 """What the API puts where there is no trace state."""
 
 
-def _of_parts(
-    trace_id: int, span_id: int, is_remote: bool, flags: TraceFlags, state: TraceState
-) -> SpanContext:
-    # 0.15 us, where the constructor takes 0.45.
-    return tuple.__new__(SpanContext, (trace_id, span_id, is_remote, flags, state, True))
-
-
 def _is_laid_out_as_expected() -> bool:
     try:
         parts = (3, 5, True, FLAGS[1], TraceState([("k", "v")]))
-        return tuple(SpanContext(*parts)) == (*parts, True) and _of_parts(*parts).span_id == 5
+        return tuple(SpanContext(*parts)) == (*parts, True)
     except Exception:  # noqa: BLE001 - whatever it has become, it is not what we know
         return False
 
 
-new_span_context: Final = _of_parts if _is_laid_out_as_expected() else SpanContext
-"""A valid `SpanContext` of its parts, none of which is checked."""
+def _by_constructor(parts: Parts) -> SpanContext:
+    return SpanContext(*parts[:5])
+
+
+# 0.15 us, where the constructor takes 0.45.
+new_span_context: Final[Callable[[Parts], SpanContext]] = (
+    partial(tuple.__new__, SpanContext) if _is_laid_out_as_expected() else _by_constructor
+)
+"""A `SpanContext` of its parts, none of which is checked; the last says that it is valid, and must be True."""

@@ -39,12 +39,24 @@ class Extractor:
 
         The caller's span is not put into the context: the server span takes that place.
         """
-        if self._standard:
-            header = found.get(b"traceparent")
-            if header is not None and b"tracestate" not in found and b"baggage" not in found:
-                parent = _plain(header)
-                if parent is not None:
-                    return context, parent
+        header = found.get(b"traceparent")
+        if (
+            header is not None
+            and self._standard
+            and len(header) == 55
+            # Without hexadecimal digits there must be three dashes left, each in its place: three times as
+            # fast as a regular expression.
+            and header.translate(None, b"0123456789abcdef") == b"---"
+            and header[:3] == b"00-"
+            and header[35] == header[52] == _DASH
+            and b"tracestate" not in found
+            and b"baggage" not in found
+        ):
+            trace_id, span_id = int(header[3:35], 16), int(header[36:52], 16)
+            if trace_id and span_id:
+                flags = FLAGS[int(header[53:], 16)]
+                return context, new_span_context((trace_id, span_id, True, flags, NO_STATE, True))
+            return context, None
         if not any(name in found for name in self.wanted):
             return context, None
         carrier = {
@@ -56,22 +68,6 @@ class Extractor:
         extracted = self._propagator.extract(carrier, Context())
         parent = get_current_span(extracted).get_span_context()
         return Context({**context, **extracted}), parent if parent.is_valid else None
-
-
-def _plain(header: bytes) -> SpanContext | None:
-    """The span that a plain version-00 ``traceparent`` names; None for anything else.
-
-    What is left of the header without hexadecimal digits must be its three dashes, each in its place: three
-    times as fast as a regular expression.
-    """
-    if len(header) != 55 or header.translate(None, b"0123456789abcdef") != b"---":
-        return None
-    if header[:3] != b"00-" or header[35] != _DASH or header[52] != _DASH:
-        return None
-    trace_id, span_id = int(header[3:35], 16), int(header[36:52], 16)
-    if not trace_id or not span_id:
-        return None
-    return new_span_context(trace_id, span_id, True, FLAGS[int(header[53:], 16)], NO_STATE)
 
 
 def _is_standard(propagator: TextMapPropagator) -> bool:

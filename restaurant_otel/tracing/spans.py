@@ -114,9 +114,9 @@ class LeanSpans:
             flags &= 2
         span_id = self._span_id() or 1
         if trace_id & _RATIO_MASK < bound:
-            identity = new_span_context(trace_id, span_id, False, FLAGS[flags | 1], state)
+            identity = new_span_context((trace_id, span_id, False, FLAGS[flags | 1], state, True))
             return ServerSpan(self._pipeline, name, identity, parent, attributes())
-        return NonRecordingSpan(new_span_context(trace_id, span_id, False, FLAGS[flags], state))
+        return NonRecordingSpan(new_span_context((trace_id, span_id, False, FLAGS[flags], state, True)))
 
     def _look_again(self) -> None:
         """Decide by the processors there are now; they are a tuple, made anew when one is added."""
