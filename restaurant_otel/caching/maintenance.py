@@ -69,6 +69,7 @@ class Maintenance:
     def tripped(self) -> None:
         """The breaker has opened."""
         self._probe_at = time.monotonic() + self._core.breaker.delay()
+        self._gauges_at = min(self._gauges_at, time.monotonic() + 1)  # an outage shall show while it lasts
         self._wake.set()
 
     def close(self) -> None:

@@ -30,21 +30,23 @@ class Counter:
     where its metrics go.
     """
 
-    __slots__ = ("_add", "_metric", "_values", "count")
+    __slots__ = ("_metric", "_values", "count", "tell")
 
     def __init__(self, metric: Metric, *values: str) -> None:
         self.count = 0
         self._metric = metric
         self._values = values
-        self._add: Callable[[float], None] | None = None
+        self.tell: Callable[[float], None] = self._bind
+        """Adds to the cell only. The hottest paths do what `add` does themselves, which saves them 0.07 us."""
 
     def add(self, amount: int = 1) -> None:
         """Count. Any thread; two at the very same instant may count as one."""
         self.count += amount
-        add = self._add
-        if add is None:
-            add = self._add = registry().counter(self._metric).bind(*self._values).add
-        add(amount)
+        self.tell(amount)
+
+    def _bind(self, amount: float) -> None:
+        self.tell = registry().counter(self._metric).bind(*self._values).add
+        self.tell(amount)
 
 
 def _counter(cache: str, metric: Metric, *values: str) -> Counter:
