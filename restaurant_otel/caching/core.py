@@ -5,7 +5,7 @@
               Redis must forget; `maintenance` probes, replays, and closes
     writes:   go to Redis, or to memory and the journal, never to both, and never from memory to Redis
 
-Every call to Redis on behalf of a caller passes the one door, `_door`; it never raises. Coroutine functions here wait
+Every call to Redis on behalf of a caller passes the one door, `through`; it never raises. Coroutine functions here wait
 only through the link and the driver (see `driver`). `loading` builds get_or_set on top; `cache.py` has the faces.
 """
 
@@ -114,7 +114,7 @@ class Core:
 
     # --- the door --------------------------------------------------------------------------------
 
-    async def _door(self, what: str, exchange: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+    async def through(self, what: str, exchange: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
         """What `exchange` returns, or None: Redis is away. The one place where calls to Redis are made and fail."""
         self.ensure_maintained()  # also while it is open, and in a child process, where the thread that probes is gone
         if not self.uses_redis:
@@ -133,7 +133,7 @@ class Core:
         if self.link is None:
             return None
         epoch = self.breaker.epoch
-        replies: list[Any] | None = await self._door(what, self.link.execute, commands)
+        replies: list[Any] | None = await self.through(what, self.link.execute, commands)
         if replies is None or self.breaker.epoch != epoch:
             # Failed; or succeeded across an outage, perhaps after a newer change to the same name was
             # journalled and replayed. The value is lost, which a cache may do; a wrong one is not kept.
@@ -149,7 +149,7 @@ class Core:
                 for name in names:
                     self.journal.name(name)
                 return
-        if await self._door("delete", self.link.execute, self._deletion(names)) is None:  # type: ignore[union-attr]
+        if await self.through("delete", self.link.execute, self._deletion(names)) is None:  # type: ignore[union-attr]
             with self.gate:  # open by now: a failure at the door opens it
                 for name in names:
                     self.journal.name(name)
@@ -275,7 +275,7 @@ class Core:
             self.ensure_maintained()
             return None
         keys = [*map(self.keys.value, names), self.keys.sequence]
-        replies: list[bytes | None] | None = await self._door("get", self.link.mget, keys)
+        replies: list[bytes | None] | None = await self.through("get", self.link.mget, keys)
         return replies
 
     async def vouched(self, name: str, raw: bytes, number: bytes | None, group: Group) -> Entry | None:
@@ -291,7 +291,7 @@ class Core:
             unknown = marks.unknown_tags(entry)
             if unknown:
                 keys = [self.keys.tag(tag) for tag in unknown]
-                numbers = await self._door("marks", self.link.mget, keys)  # type: ignore[union-attr]
+                numbers = await self.through("marks", self.link.mget, keys)  # type: ignore[union-attr]
                 if numbers is None:
                     return None
                 marks.learn(unknown, numbers)
@@ -303,7 +303,7 @@ class Core:
         if number is not None and int(number) == marks.sequence:
             return marks
         command = ("EVAL", scripts.LOAD_MARKS, 2, self.keys.sequence, self.keys.patterns)
-        replies = await self._door("marks", self.link.execute, (command,))  # type: ignore[union-attr]
+        replies = await self.through("marks", self.link.execute, (command,))  # type: ignore[union-attr]
         if replies is None or not self.accepted(replies):
             return None
         sequence, fields = replies[0]
@@ -471,19 +471,19 @@ class Core:
             return None
         value, lease = self.keys.value(name), self.keys.lease(name)
         commands = (("SET", lease, token, "NX", "PX", lease_ms), ("GET", value), ("GET", self.keys.sequence))
-        replies: list[Any] | None = await self._door("lease", self.link.execute, commands)
+        replies: list[Any] | None = await self.through("lease", self.link.execute, commands)
         return replies
 
     async def give_up(self, lease: str, token: str) -> None:
         """Free a lease or lock, if it is still held with `token`."""
         if self.link is not None:
-            await self._door("lease", self.link.execute, (("EVAL", scripts.RELEASE, 1, lease, token),))
+            await self.through("lease", self.link.execute, (("EVAL", scripts.RELEASE, 1, lease, token),))
 
     async def lock(self, key: str, token: str, lease_ms: int) -> bool:
         """Take a lock if it is free, in Redis or, while it is away, in this process."""
         if self.link is not None:
             command = ("SET", key, token, "NX", "PX", lease_ms)
-            replies = await self._door("lock", self.link.execute, (command,))
+            replies = await self.through("lock", self.link.execute, (command,))
             if replies is not None:
                 return self.accepted(replies) and bool(replies[0])
         return self._locks.setdefault(key, token) == token
@@ -650,7 +650,7 @@ class Core:
                 if self._aside(partial(self._drop_marked, kind, what)):
                     return
                 continue
-            replies = await self._door("mark", self.link.execute, (self.marking(kind, what),))  # type: ignore[union-attr]
+            replies = await self.through("mark", self.link.execute, (self.marking(kind, what),))  # type: ignore[union-attr]
             if replies is None:
                 continue
             if not self.accepted(replies):
@@ -658,7 +658,10 @@ class Core:
                     self._drop_marked(kind, what)
                 self.trip(Replied("a deletion was refused"))
                 return
-            if replies[0] == 0 and await self._door("scan", unlink, self.link, self.keys.glob(what)) is None:
+            if (
+                replies[0] == 0
+                and await self.through("scan", unlink, self.link, self.keys.glob(what)) is None
+            ):
                 continue
             self.all_changed()
             return
@@ -687,7 +690,7 @@ class Core:
         """Free the memory of all values in Redis at once, where `clear` leaves it to their expiry; how many keys."""
         if self.link is None:
             return 0
-        gone: int | None = await self._door("scan", unlink, self.link, self.keys.everything())
+        gone: int | None = await self.through("scan", unlink, self.link, self.keys.everything())
         return gone or 0
 
 

@@ -18,6 +18,7 @@ from restaurant_otel.caching import catalog, scripts
 from restaurant_otel.caching.breaker import State
 from restaurant_otel.caching.core import Core, unlink
 from restaurant_otel.caching.driver import run
+from restaurant_otel.caching.inspect import parsed
 from restaurant_otel.caching.journal import Journal
 from restaurant_otel.caching.links import Command, Link, raising
 from restaurant_otel.caching.loading import LEASE_MS
@@ -214,8 +215,8 @@ class Maintenance:
             started = time.perf_counter()
             primaries = len(run(link.each_primary(("PING",))))
             gauge(catalog.CACHE_REDIS_LATENCY, (time.perf_counter() - started) / primaries)
-            memory = _sections(run(link.each_primary(("INFO", "memory"))))
-            stats = _sections(run(link.each_primary(("INFO", "stats"))))
+            memory = [parsed(raising(reply)) for reply in run(link.each_primary(("INFO", "memory")))]
+            stats = [parsed(raising(reply)) for reply in run(link.each_primary(("INFO", "stats")))]
         except Exception as error:  # noqa: BLE001 - a managed Redis may refuse INFO; the cache does not need it
             survived("cache", error)
             return
@@ -251,18 +252,6 @@ def _batched(commands: Iterator[Command]) -> Iterator[list[Command]]:
             batch = []
     if batch:
         yield batch
-
-
-def _sections(replies: list[Any]) -> list[dict[str, Any]]:
-    """INFO of every primary; redis-py's cluster client has parsed it already, a plain connection has not."""
-    return [_section(raising(reply)) for reply in replies]
-
-
-def _section(reply: Any) -> dict[str, Any]:
-    if isinstance(reply, dict):
-        return reply
-    lines = reply.decode(errors="replace").splitlines()
-    return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
 def _total(sections: list[dict[str, Any]], field: str) -> float:
