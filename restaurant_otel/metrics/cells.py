@@ -47,11 +47,12 @@ _pack_sealed_into = EXEMPLAR_SEALED.pack_into
 class Block:
     """A stretch of memory: a segment of a worker's file, or the same bytes held privately.
 
-    `view` shows `buffer` as 8-byte floats. `base` is where the block begins among all blocks of its sort, in
-    slots. `used` slots are handed out. `shelf` finds exemplar records; only slot blocks have one.
+    `view` shows `buffer` as 8-byte floats, `counts` as 8-byte integers. `base` is where the block begins among all
+    blocks of its sort, in slots. `used` slots are handed out. `shelf` finds exemplar records; only slot blocks
+    have one.
     """
 
-    __slots__ = ("base", "buffer", "lock", "shelf", "used", "view")
+    __slots__ = ("base", "buffer", "counts", "lock", "shelf", "used", "view")
 
     def __init__(self, size: int, base: int, shelf: Shelf | None = None) -> None:
         self.base = base
@@ -64,6 +65,7 @@ class Block:
         """Take fresh private memory, all zero."""
         self.buffer: bytearray | mmap = bytearray(size)
         self.view = memoryview(self.buffer).cast("d")
+        self.counts = memoryview(self.buffer).cast("q")
 
     @property
     def size(self) -> int:
@@ -92,10 +94,12 @@ def move(block: Block, buffer: mmap) -> None:
     """
     source = block.view[SEGMENT_HEAD_SLOTS:]
     target = memoryview(buffer).cast("d")
+    target_counts = memoryview(buffer).cast("q")
     rest = slice(SEGMENT_HEAD_SLOTS, None)
     with block.lock:
         target[rest] = source  # from here on no call and no jump (see the module's first paragraph)
         block.view = target
+        block.counts = target_counts
         block.buffer = buffer
 
 
@@ -151,25 +155,25 @@ class HistogramCell:
     def record(self, value: float) -> None:
         """Count `value`."""
         i = bisect_left(self.bounds, value) + self.at  # the only call comes first
-        view = self.block.view
-        view[i] += 1.0
-        view[self.at - 1] += value
+        block = self.block
+        block.counts[i] += 1
+        block.view[self.at - 1] += value
 
     def record_with_exemplar(self, value: float, trace_id: int, span_id: int) -> None:
         """Count `value` and remember it as its bucket's exemplar."""
         bucket = bisect_left(self.bounds, value)
-        view = self.block.view
-        view[self.at + bucket] += 1.0
-        view[self.at - 1] += value
+        block = self.block
+        block.counts[self.at + bucket] += 1
+        block.view[self.at - 1] += value
         self._remember(bucket, value, trace_id, span_id)
 
     def replace(self, counts: list[int], total: float) -> None:
         """Set the counts (one more than bounds) and the sum, where somebody else counts."""
-        values = memoryview(array("d", counts))
+        values = memoryview(array("q", counts))
         place = slice(self.at, self.at + len(self.bounds) + 1)
-        view = self.block.view
-        view[place] = values
-        view[self.at - 1] = total
+        block = self.block
+        block.counts[place] = values
+        block.view[self.at - 1] = total
 
     def _remember(self, bucket: int, value: float, trace_id: int, span_id: int) -> None:
         exemplars = self.exemplars
@@ -254,10 +258,10 @@ class LockedHistogramCell(HistogramCell):
     def record(self, value: float) -> None:
         """Count `value`."""
         i = bisect_left(self.bounds, value) + self.at
-        with self.block.lock:
-            view = self.block.view
-            view[i] += 1.0
-            view[self.at - 1] += value
+        block = self.block
+        with block.lock:
+            block.counts[i] += 1
+            block.view[self.at - 1] += value
 
     def record_with_exemplar(self, value: float, trace_id: int, span_id: int) -> None:
         """Count `value` and remember it as its bucket's exemplar."""

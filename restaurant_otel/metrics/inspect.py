@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     status = 0
     everything = Path(default_root(), f"restaurant-otel-{os.geteuid()}")
     for path in [Path(argument) for argument in arguments] or [everything]:
-        files = sorted(path.rglob(f"*{_SUFFIX}")) if path.is_dir() else [path]
+        files = [path] if path.is_file() else sorted(path.rglob(f"*{_SUFFIX}"))
         if not files:
             print(f"{path}: no files of workers")  # noqa: T201 - a program for the terminal
         for file in files:

@@ -7,7 +7,7 @@ prose version, for readers in other languages, is ``docs/metrics-core.md``.
 A file is a head and then segments, all of whole pages. A segment begins with 32 bytes that say what it
 is; there are three sorts:
 
-* slots: 8-byte floats, addressed through all slot segments of the file laid end to end;
+* slots: 8-byte numbers, addressed through all slot segments of the file laid end to end;
 * exemplars: records of 64 bytes, numbered through all exemplar segments laid end to end;
 * index: JSON lines that say which metric and which attributes a slot belongs to. Only the first `used`
   bytes count, and `used` is written after them.
@@ -93,19 +93,27 @@ def definition(metric: Metric) -> Definition:
     return metric.name, metric.kind, metric.attributes, metric.bounds
 
 
-def width(metric: Metric) -> int:
-    """Slots of one series.
+def series(metric: Metric) -> struct.Struct:
+    """The slots of one series.
 
-    A counter has its value; a gauge a flag (1: there is a reading) and its value; a histogram the number of
-    its first exemplar's record, its sum, and its counts.
+    A counter has its value; a gauge a flag (1: there is a reading) and its value; a histogram the number of its first
+    exemplar's record, its sum, and its counts, which are integers where all else is floats.
     """
     if metric.kind is Kind.HISTOGRAM:
-        return HISTOGRAM_COUNTS + len(metric.bounds) + 1
-    return 2 if metric.kind is Kind.GAUGE else 1
+        return struct.Struct(f"=dd{len(metric.bounds) + 1}q")
+    return _GAUGE if metric.kind is Kind.GAUGE else _COUNTER
+
+
+def width(metric: Metric) -> int:
+    """How many slots that is."""
+    return series(metric).size // 8
 
 
 HISTOGRAM_COUNTS: Final = 2
-"""Slots before a histogram's counts: its first exemplar, and its sum, in this order."""
+"""Slots before a histogram's counts."""
+
+_GAUGE: Final = struct.Struct("=dd")
+_COUNTER: Final = struct.Struct("=d")
 
 # --- segments ----------------------------------------------------------------------------------------
 
@@ -234,7 +242,7 @@ def read_lines(index: bytes, start: int, batch: int = 1 << 15) -> Iterator[tuple
             raise UnreadableError("torn", "the index ends within a line")
         try:
             records = json.loads(b"[" + index[start : end - 1].replace(b"\n", b",") + b"]")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UnreadableError("torn", "the index is not JSON lines") from error
         yield records, end
         start = end

@@ -10,7 +10,6 @@ workers only, by the metric's `across`; of exemplars the newest stays.
 
 from __future__ import annotations
 
-import struct
 import threading
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +25,7 @@ from restaurant_otel.metrics.points import Exemplar, Family, HistogramPoint, Num
 CUMULATIVE: Final = frozenset({Kind.COUNTER, Kind.HISTOGRAM})
 """The kinds whose numbers outlive their worker."""
 
-_FORGET_BEYOND: Final = 20_000
+_WORN_BEYOND: Final = 20_000
 
 
 @dataclass(slots=True)
@@ -63,9 +62,8 @@ class Table:
         self.prometheus_name = metric.prometheus_name
         self.rows: dict[Key, int] = {}
         self.keys: list[Key] = []
-        self.unpack: Callable[[bytes, int], tuple[float, ...]] = struct.Struct(
-            f"={layout.width(metric)}d"
-        ).unpack_from
+        self.slots = layout.series(metric)
+        self.unpack: Callable[[bytes, int], tuple[Any, ...]] = self.slots.unpack_from
 
     def row(self, key: Key) -> int:
         """The row of a series, made if it is new."""
@@ -136,19 +134,20 @@ class Tables:
             source.metrics.append(self.table(layout.read_metric(record)))
 
     def forget(self, names: Iterable[str]) -> None:
-        """Drop sources that are gone.
-
-        Their rows stay, as others mostly have them too; but after as many series were dropped as there are rows,
-        all is dropped and read in afresh: so rows that nobody has do not pile up.
-        """
+        """Drop sources that are gone. Their rows stay, as others mostly have them too."""
         with self.lock:
             for name in names:
                 source = self.sources.pop(name, None)
                 if source is not None:
                     self._dropped += sum(map(len, source.columns.values()))
-            if self._dropped > _FORGET_BEYOND + sum(len(table.keys) for table in self.by_definition.values()):
-                # New ones: a scrape under way may still hold the old.
-                self.by_definition, self.sources, self._dropped = {}, {}, 0
+
+    @property
+    def worn(self) -> bool:
+        """Whether it is time for new tables, so that rows that nobody has do not pile up.
+
+        It is after as many series were dropped as there are rows.
+        """
+        return self._dropped > _WORN_BEYOND + sum(len(table.keys) for table in self.by_definition.values())
 
     # --- points ---------------------------------------------------------------------------------------
 
@@ -198,7 +197,7 @@ def _histograms(table: Table, rows: range, parts: Parts, start: float) -> list[P
     buckets = len(table.metric.bounds) + 1
     absent = (None,) * len(table.metric.attributes)
     for row in rows:
-        total: Sequence[float] | None = None
+        total: tuple[Any, ...] | None = None
         exemplars: list[Exemplar | None] | None = None
         for snapshot, column in parts:
             if row < len(column) and 0 < (place := column[row] * 8) < len(snapshot.slots):
@@ -210,12 +209,9 @@ def _histograms(table: Table, rows: range, parts: Parts, start: float) -> list[P
                     layout.read_exemplars(snapshot.exemplars, int(slots[0]), exemplars)
         if total is None:
             continue
-        try:
-            counts = list(map(int, total[layout.HISTOGRAM_COUNTS :]))
-        except (ValueError, OverflowError):
-            continue  # a damaged file may hold counts that are no numbers
         key = table.keys[row]
         values = absent if key is None else key
+        counts = list(total[layout.HISTOGRAM_COUNTS :])
         the_sum = total[layout.HISTOGRAM_COUNTS - 1]
         found.append(HistogramPoint(values, counts, the_sum, exemplars or (), None, start, key is None))
     return found

@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Generator, Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from weakref import WeakSet
 
@@ -260,8 +259,10 @@ class Registry:
         """
         if not self.attached:
             self.attach()
-        tables = self._tables
-        own = self._snapshot(tables)
+        if self._tables.worn:
+            self._tables = Tables()
+        tables = self._tables  # this scrape's: the next may find them worn
+        own = yield from self._snapshot(tables)
         others, own_is_folded = yield from self._others(tables)
         snapshots = others if own_is_folded else [own, *others]
         start = min((snapshot.source.head.started for snapshot in snapshots), default=self.start_time)
@@ -273,15 +274,18 @@ class Registry:
 
     def collect_own(self) -> list[Family]:
         """The points of this process alone, as a push exporter sends them. Any thread."""
-        tables = self._tables
-        own = self._snapshot(tables)
-        families = list(_joined(tables.families([own], self.start_time, chunk=1 << 30)))
+        families = list(_joined(self._own_families()))
         for family in families:
             for point in family.points:
                 point.worker = None  # the resource says which process this is
         return families
 
-    def _snapshot(self, tables: Tables) -> Snapshot:
+    def _own_families(self) -> Iterator[Family]:
+        tables = self._tables
+        own = yield from self._snapshot(tables)
+        yield from tables.families([own], self.start_time, chunk=500)
+
+    def _snapshot(self, tables: Tables) -> Generator[Family, None, Snapshot]:
         """The numbers of this process, now."""
         name = self._reader.own if self._reader is not None else ""
         with tables.lock:
@@ -289,14 +293,24 @@ class Registry:
             if source is None:
                 source = Source(layout.Head(name, os.getpid(), 0, "", self.start_time))
                 tables.sources[name] = source
-            for instrument in list(self._instruments.values()):
-                table = tables.table(instrument.metric)
-                known = source.read.get(table.definition, 0)
-                items = list(instrument.cells.items())
-                for key, cell in islice(items, known, None):
-                    tables.put(source, table, key, _address(cell))
-                source.read[table.definition] = len(items)
+        for instrument in list(self._instruments.values()):
+            items = list(instrument.cells.items())
+            while source.read.get(layout.definition(instrument.metric), 0) < len(items):
+                self._take_in(source, tables, instrument.metric, items)
+                yield _PAUSE
         return Snapshot(source, True, self._store.slots(), self._store.exemplars())
+
+    def _take_in(
+        self, source: Source, tables: Tables, metric: Metric, items: list[tuple[layout.Key, Any]]
+    ) -> None:
+        """Note where the next series are: as many as take about a millisecond."""
+        with tables.lock:
+            table = tables.table(metric)
+            known = source.read.get(table.definition, 0)
+            some = items[known : known + 500]
+            for key, cell in some:
+                tables.put(source, table, key, _address(cell))
+            source.read[table.definition] = known + len(some)
 
     def _others(self, tables: Tables) -> Generator[Family, None, tuple[list[Snapshot], bool]]:
         if self._reader is None:

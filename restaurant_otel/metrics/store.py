@@ -40,7 +40,7 @@ class Store:
         block = self._blocks[-1] if self._blocks else None
         if block is None or block.used + width > block.size // 8:
             doubled = min(FIRST_BLOCK << len(self._blocks), LARGEST_BLOCK)
-            size = max(doubled, layout.pages(8 * (width + layout.SEGMENT_HEAD_SLOTS)))
+            size = layout.pages(max(doubled, 8 * (width + layout.SEGMENT_HEAD_SLOTS)))
             base = sum(block.size // 8 for block in self._blocks)
             block = Block(size, base, self._shelf)
             self._extend_file(layout.SLOTS, block)

@@ -62,7 +62,9 @@ class WorkerFile:
         self._check()
         if not self._index_at or self._index_used + len(lines) > self._index_room:
             doubled = min(max(FIRST_INDEX, 2 * self._index_room), LARGEST_INDEX)
-            size = max(doubled, layout.pages(layout.SEGMENT_HEAD + len(lines)))
+            size = layout.pages(
+                max(doubled, layout.SEGMENT_HEAD + len(lines))
+            )  # what follows begins on a page
             self._index_at = self._new_segment(layout.INDEX, size)
             self._index_room, self._index_used = size - layout.SEGMENT_HEAD, 0
         at = self._index_at + layout.SEGMENT_HEAD + self._index_used

@@ -15,13 +15,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
+from operator import add
 from secrets import token_hex
-from typing import Final
+from typing import Any, Final
 from zlib import crc32
 
-from restaurant_otel.catalog import Kind
 from restaurant_otel.metrics import folder, group, layout
 from restaurant_otel.metrics.group import Group, Leader
 from restaurant_otel.metrics.layout import UnreadableError
@@ -210,7 +209,7 @@ class _Book:
     """A ledger in the making."""
 
     def __init__(self) -> None:
-        self.slots = array("d", bytes(layout.SEGMENT_HEAD))
+        self.slots = bytearray(layout.SEGMENT_HEAD)
         self.exemplars = bytearray(layout.RECORD)
         self.index: list[bytes] = []
         self._metrics = 0
@@ -224,7 +223,7 @@ class _Book:
     def to_bytes(self, head: layout.Head, folded: set[str]) -> bytes:
         """The file."""
         index = b"".join([*self.index, layout.folded_line(folded)])
-        return layout.whole_file(head, self.slots.tobytes(), bytes(self.exemplars), index)
+        return layout.whole_file(head, bytes(self.slots), bytes(self.exemplars), index)
 
     def chain(self, exemplars: Sequence[Exemplar | None]) -> int:
         """Keep exemplars, one a bucket in order, as far as there is room; the number of the first in the chain."""
@@ -249,18 +248,16 @@ class _Sets:
     def __init__(self, book: _Book, number: int, table: Table, limit: int) -> None:
         self._book = book
         self._number = number
-        self._histogram = table.metric.kind is Kind.HISTOGRAM
-        self._width = layout.width(table.metric)
+        self._slots = table.slots
         self._room = limit
-        self._overflow: list[float] | None = None
+        self._overflow: tuple[Any, ...] | None = None
 
     def add(self, points: list[Point]) -> None:
         """Keep these."""
         for point in points:
             if point.overflow or self._room == 0:
                 values = self._values(point, with_exemplars=False)
-                before = self._overflow or [0.0] * self._width
-                self._overflow = [a + b for a, b in zip(before, values, strict=True)]
+                self._overflow = values if self._overflow is None else tuple(map(add, self._overflow, values))
             else:
                 self._room -= 1
                 self._put(point.values, self._values(point, with_exemplars=True))
@@ -270,15 +267,15 @@ class _Sets:
         if self._overflow is not None:
             self._put(None, self._overflow)
 
-    def _put(self, key: layout.Key, values: list[float]) -> None:
-        self._book.index.append(layout.series_line(self._number, len(self._book.slots), key))
-        self._book.slots.extend(values)
+    def _put(self, key: layout.Key, values: tuple[Any, ...]) -> None:
+        self._book.index.append(layout.series_line(self._number, len(self._book.slots) // 8, key))
+        self._book.slots += self._slots.pack(*values)
 
-    def _values(self, point: Point, with_exemplars: bool) -> list[float]:
+    def _values(self, point: Point, with_exemplars: bool) -> tuple[Any, ...]:
         if isinstance(point, HistogramPoint):
             first = self._book.chain(point.exemplars) if with_exemplars and point.exemplars else 0
-            return [float(first), point.sum, *point.counts]
-        return [point.value]
+            return (float(first), point.sum, *point.counts)
+        return (point.value,)
 
 
 # --- groups ------------------------------------------------------------------------------------------
