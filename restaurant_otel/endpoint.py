@@ -26,8 +26,8 @@ from anyio.lowlevel import checkpoint
 from anyio.to_thread import run_sync
 
 from restaurant_otel import errors, forks
-from restaurant_otel.metrics import registry
 from restaurant_otel.metrics.exposition import negotiate, render
+from restaurant_otel.metrics.registry import registry
 
 _POINTS: Final = 100
 """Points that the registry puts together at a time: with several workers about half a millisecond."""

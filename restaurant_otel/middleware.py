@@ -51,7 +51,7 @@ class _Middleware:
         self._metrics_path = self._settings.metrics_path
         self._endpoint: MetricsEndpoint | None = None
         if self._settings.sql and not self._disabled:
-            sql.install(tracer=telemetry.tracer)
+            sql.install(tracer=telemetry.tracer, stock_spans=self._settings.sql_stock_spans)
 
     def _get_ready(self) -> None:
         """Set up what must wait until the app runs: providers, the endpoint, its port."""

@@ -339,6 +339,12 @@ class Settings:
     sql: bool = _setting(
         _flag, True, "Trace and count every query of every SQLAlchemy engine.", group="Telemetry"
     )
+    sql_stock_spans: bool = _setting(
+        _flag,
+        False,
+        "Let contrib's own `EngineTracer` make the query spans: its names and attributes, literals included.",
+        group="Telemetry",
+    )
     series_limit: int = _setting(
         _whole_number(1, 1_000_000),
         2000,

@@ -13,16 +13,21 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from opentelemetry.trace import Tracer
+from wrapt import register_post_import_hook
+
+from restaurant_otel.errors import survived
 
 if TYPE_CHECKING:
     from restaurant_otel.sql.observation import Observation
 
 _lock = threading.Lock()
+_wanted: list[tuple[Callable[[], Tracer | None] | None, bool]] = []
 _observation: Observation | None = None
 
 
@@ -36,15 +41,28 @@ def install(
     instrumentation makes them, literals included. Calling it again changes nothing until `uninstall`.
     Without SQLAlchemy it does nothing. Any thread.
     """
+    with _lock:
+        if _wanted:
+            return
+        _wanted.append((tracer if enabled_spans else None, stock_spans))
+    if sys.modules.get("sqlalchemy") is not None:
+        _start()
+    else:
+        # An app that does not use SQLAlchemy shall not pay for its import because it happens to be installed.
+        register_post_import_hook(_start, "sqlalchemy")
+
+
+def _start(_: object = None) -> None:
     global _observation
     try:
         from restaurant_otel.sql.observation import Observation
-    except ImportError:
-        return
-    with _lock:
-        if _observation is None:
-            _observation = Observation(tracer if enabled_spans else None, stock_spans)
-            _observation.start()
+
+        with _lock:
+            if _observation is None and _wanted:
+                _observation = Observation(*_wanted[0])
+                _observation.start()
+    except Exception as error:  # noqa: BLE001 - never into the app, which is importing SQLAlchemy
+        survived("sql", error)
 
 
 def uninstall() -> None:
@@ -52,5 +70,6 @@ def uninstall() -> None:
     global _observation
     with _lock:
         observation, _observation = _observation, None
+        _wanted.clear()
         if observation is not None:
             observation.stop()

@@ -7,6 +7,7 @@ about a microsecond; everything else goes through the propagator itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -60,7 +61,7 @@ class Extractor:
         if not any(name in found for name in self.wanted):
             return context, None
         carrier = {
-            name.decode("latin-1"): [value.decode("latin-1")]
+            name.decode("latin-1"): [_TIDY.get(name, bytes)(value).decode("latin-1")]
             for name, value in found.items()
             if name in self.wanted
         }
@@ -68,6 +69,39 @@ class Extractor:
         extracted = self._propagator.extract(carrier, Context())
         parent = get_current_span(extracted).get_span_context()
         return Context({**context, **extracted}), parent if parent.is_valid else None
+
+
+# --- what the propagators would write a line to the log about, for each request of a client that wants it so ---
+
+_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_VALUE: Final = rb"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"
+_PROPERTY: Final = rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*" + _VALUE + rb")?[ \t]*"
+_BAGGAGE_MEMBER: Final = re.compile(
+    rb"[ \t]*" + _TOKEN + rb"[ \t]*=[ \t]*" + _VALUE + rb"[ \t]*(?:" + _PROPERTY + rb")*"
+)
+_STATE_KEY: Final = rb"(?:[a-z][_0-9a-z*/-]{0,255}|[a-z0-9][_0-9a-z*/-]{0,240}@[a-z][_0-9a-z*/-]{0,13})"
+_STATE_MEMBER: Final = re.compile(
+    rb"[ \t]*(?:"
+    + _STATE_KEY
+    + rb"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e])?[ \t]*"
+)
+
+
+def _tidy_baggage(header: bytes) -> bytes:
+    """The list-members that are well formed, within W3C's limits (180 members, 8192 bytes, 4096 each)."""
+    if len(header) > 8192:
+        return b""
+    members = [part for part in header.split(b",") if len(part) <= 4096 and _BAGGAGE_MEMBER.fullmatch(part)]
+    return b",".join(members[:180])
+
+
+def _tidy_state(header: bytes) -> bytes:
+    """A well-formed trace state within limits (32 members, 512 bytes), else none: one bad member spoils all."""
+    members = header.split(b",") if len(header) <= 512 else [b"\n"]
+    return header if len(members) <= 32 and all(map(_STATE_MEMBER.fullmatch, members)) else b""
+
+
+_TIDY: Final = {b"baggage": _tidy_baggage, b"tracestate": _tidy_state}
 
 
 def _is_standard(propagator: TextMapPropagator) -> bool:

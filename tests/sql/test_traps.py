@@ -683,3 +683,18 @@ def test_the_labels_are_those_of_the_catalogue(told: Told, make_engine):
         connection.execute(sa.select(users))
     (labels,) = told.series()
     assert set(labels) == {name.replace(".", "_") for name in catalog.DB_CLIENT_OPERATION_DURATION.attributes}
+
+
+def test_sqlalchemy_is_not_imported_for_an_app_that_does_not_use_it_and_is_seen_when_it_comes():
+    code = """
+        from restaurant_otel import sql
+        sql.install(tracer=lambda: provider.get_tracer("tests"))
+        print("sqlalchemy" in sys.modules, end=" ")
+        import sqlalchemy
+        with sqlalchemy.create_engine("sqlite://").connect() as connection:
+            connection.execute(sqlalchemy.text("select 1"))
+        from restaurant_otel.metrics import registry
+        families = {family.metric.name: family for family in registry().collect()}
+        print(sum(point.count for point in families["db.client.operation.duration"].points))
+    """
+    assert run(code) == "False 1"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import Any, Self
 
 import pytest
 from hypothesis import example, given
@@ -67,3 +68,58 @@ def test_other_propagators_are_honoured(monkeypatch: pytest.MonkeyPatch) -> None
         extractor.extract({b"traceparent": b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"}, Context())[1]
         is None
     )
+
+
+MEMBERS = st.lists(
+    st.one_of(
+        st.binary(max_size=20),
+        st.sampled_from(
+            [b"a=1", b" k = v ;p=1; q", b"a=1;;", b"=1", b"a", b"x@y=1", b"K=1", b"a=" + b"x" * 5000, b'a="']
+        ),
+    ),
+    max_size=8,
+)
+
+
+@given(MEMBERS, MEMBERS)
+def test_no_client_can_make_the_propagators_write_to_the_log(
+    baggage_members: list[bytes], states: list[bytes]
+) -> None:
+    found = {
+        b"traceparent": b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01",
+        b"baggage": b",".join(baggage_members),
+        b"tracestate": b",".join(states),
+    }
+    with Lines() as lines:
+        Extractor().extract(found, Context())
+    assert lines == []
+
+
+def test_many_members_do_not_either() -> None:
+    with Lines() as lines:
+        many = {b"baggage": b",".join([b"k%d=1" % n for n in range(300)])}
+        context, _ = Extractor().extract(many, Context())
+        Extractor().extract({b"baggage": b"k=" + b"x" * 9000}, Context())
+        states = b",".join([b"k%d=1" % n for n in range(40)])
+        parent = b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"
+        Extractor().extract({b"traceparent": parent, b"tracestate": states}, Context())
+    assert lines == []
+    assert len(baggage.get_all(context)) == 180
+
+
+def test_well_formed_baggage_among_malformed_is_kept() -> None:
+    context, _ = Extractor().extract({b"baggage": b"a=1,=,b = 2 ;p=1,c"}, Context())
+    assert set(baggage.get_all(context)) == {"a", "b"}
+
+
+class Lines(list[str]):
+    """What is written to OpenTelemetry's logs within the block."""
+
+    def __enter__(self) -> Self:
+        self._handler = logging.Handler()
+        self._handler.emit = lambda record: self.append(record.getMessage())  # type: ignore[method-assign]
+        logging.getLogger("opentelemetry").addHandler(self._handler)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("opentelemetry").removeHandler(self._handler)
