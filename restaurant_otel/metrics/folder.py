@@ -12,9 +12,10 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
+_MEBIBYTE: Final = 1 << 20
 _PLANTED: Final = (errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM)  # a link, a socket, somebody else's
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # does not wait at a planted pipe
 
@@ -126,16 +127,18 @@ def read(descriptor: int, size: int) -> bytes:
     return data
 
 
-def write_new(folder: int, name: str, data: bytes) -> None:
-    """Put a whole file in place at once: other processes see the old one or this one."""
+def write_new(folder: int, name: str, parts: Iterable[bytes | bytearray | memoryview]) -> Iterator[None]:
+    """Put a whole file in place at once: other processes see the old one or this one. A step a mebibyte."""
     working_name = f"{name}.{os.getpid()}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(working_name, flags, 0o600, dir_fd=folder)
     try:
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            for part in parts:
+                view = memoryview(part)
+                while view:
+                    view = view[os.write(descriptor, view[:_MEBIBYTE]) :]
+                    yield
         finally:
             os.close(descriptor)
         os.rename(working_name, name, src_dir_fd=folder, dst_dir_fd=folder)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import mmap
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 from zlib import crc32
@@ -133,20 +133,32 @@ def pages(size: int) -> int:
     return -(-size // PAGE) * PAGE
 
 
+Bytes = bytes | bytearray | memoryview
+
+
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A file taken apart: slots and exemplars with their segments' heads, the committed index."""
+    """A file taken apart: slots and exemplars with their segments' heads, the committed parts of the index."""
 
     head: Head
-    slots: bytes
-    exemplars: bytes
-    index: bytes
+    slots: Bytes
+    exemplars: Bytes
+    index: Sequence[memoryview]
+
+    def index_from(self, start: int) -> bytes:
+        """The index from byte `start` on."""
+        rest = []
+        for part in self.index:
+            rest.append(part[start:])
+            start = max(0, start - len(part))
+        return b"".join(rest)
 
 
 def take_apart(data: bytes) -> Contents:
-    """Read a file's bytes; raises `UnreadableError`."""
+    """Read a file's bytes, which are copied no more than necessary. Raises `UnreadableError`."""
     head, position = _read_head(data)
-    parts: dict[int, list[bytes]] = {SLOTS: [], EXEMPLARS: [], INDEX: []}
+    view = memoryview(data)
+    parts: dict[int, list[memoryview]] = {SLOTS: [], EXEMPLARS: [], INDEX: []}
     while position + SEGMENT_HEAD <= len(data):
         kind, size, checksum, _, used, _ = _SEGMENT.unpack_from(data, position)
         if kind == 0:
@@ -156,14 +168,14 @@ def take_apart(data: bytes) -> Contents:
         if size < SEGMENT_HEAD or position + size > len(data) or used > size - SEGMENT_HEAD:
             raise UnreadableError("torn", "a segment is cut short")
         if kind == INDEX:
-            parts[INDEX].append(data[position + SEGMENT_HEAD : position + SEGMENT_HEAD + used])
+            parts[INDEX].append(view[position + SEGMENT_HEAD : position + SEGMENT_HEAD + used])
         else:
-            parts[kind].append(data[position : position + size])
+            parts[kind].append(view[position : position + size])
         position += size
-    return Contents(head, *(_joined(parts[kind]) for kind in (SLOTS, EXEMPLARS, INDEX)))
+    return Contents(head, _joined(parts[SLOTS]), _joined(parts[EXEMPLARS]), parts[INDEX])
 
 
-def _joined(parts: list[bytes]) -> bytes:
+def _joined(parts: list[memoryview]) -> Bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -187,15 +199,19 @@ def _read_head(data: bytes) -> tuple[Head, int]:
     return head, PAGE
 
 
-def whole_file(head: Head, slots: bytes, exemplars: bytes, index: bytes) -> bytes:
-    """A file that will not grow: `slots` and `exemplars` begin with room for their segment's head."""
-    parts = [head.to_bytes()]
+def whole_file(head: Head, slots: Bytes, exemplars: Bytes, index: Iterable[bytes]) -> Iterator[Bytes]:
+    """A file that will not grow, in parts: `slots` and `exemplars` begin with room for their segment's head."""
+    yield head.to_bytes()
     for kind, content in ((SLOTS, slots), (EXEMPLARS, exemplars)):
         size = pages(len(content))
-        parts.append((segment_head(kind, size) + content[SEGMENT_HEAD:]).ljust(size, b"\0"))
-    size = pages(SEGMENT_HEAD + len(index))
-    parts.append((segment_head(INDEX, size, len(index)) + index).ljust(size, b"\0"))
-    return b"".join(parts)
+        yield segment_head(kind, size)
+        yield memoryview(content)[SEGMENT_HEAD:]
+        yield bytes(size - len(content))
+    lines = b"".join(index)
+    size = pages(SEGMENT_HEAD + len(lines))
+    yield segment_head(INDEX, size, len(lines))
+    yield lines
+    yield bytes(size - SEGMENT_HEAD - len(lines))
 
 
 # --- the index ---------------------------------------------------------------------------------------
@@ -231,11 +247,12 @@ def _line(record: Any) -> bytes:
     return json.dumps(record, separators=(",", ":")).encode() + b"\n"
 
 
-def read_lines(index: bytes, start: int, batch: int = 1 << 15) -> Iterator[tuple[list[Any], int]]:
-    """The records from byte `start` on, in batches of about `batch` bytes, each with where it ends.
+def read_lines(index: bytes, batch: int = 1 << 15) -> Iterator[tuple[list[Any], int]]:
+    """The records, in batches of about `batch` bytes, each with how many bytes are read by then.
 
     A batch is parsed by one call, which takes a third of the time that line by line would.
     """
+    start = 0
     while start < len(index):
         end = index.find(b"\n", min(start + batch, len(index) - 1)) + 1
         if end == 0:
@@ -268,7 +285,7 @@ def read_metric(record: Any) -> Metric:
 # --- exemplars ---------------------------------------------------------------------------------------
 
 
-def read_exemplars(records: bytes, first: int, into: list[Exemplar | None]) -> None:
+def read_exemplars(records: Bytes, first: int, into: list[Exemplar | None]) -> None:
     """Put the exemplars of the chain that begins with record `first` into `into`, one place a bucket.
 
     Where both have one the newer stays. A record caught halfway through being written is passed over.

@@ -34,8 +34,8 @@ class Snapshot:
 
     source: Source
     living: bool
-    slots: bytes
-    exemplars: bytes
+    slots: layout.Bytes
+    exemplars: layout.Bytes
 
 
 class Source:
@@ -63,7 +63,7 @@ class Table:
         self.rows: dict[Key, int] = {}
         self.keys: list[Key] = []
         self.slots = layout.series(metric)
-        self.unpack: Callable[[bytes, int], tuple[Any, ...]] = self.slots.unpack_from
+        self.unpack: Callable[[layout.Bytes, int], tuple[Any, ...]] = self.slots.unpack_from
 
     def row(self, key: Key) -> int:
         """The row of a series, made if it is new."""
@@ -108,14 +108,15 @@ class Tables:
         Raises `UnreadableError`; what was read until then stays, and reading goes on there the next time.
         """
         slots = len(contents.slots) // 8
-        for records, end in layout.read_lines(contents.index, source.parsed):
+        start = source.parsed
+        for records, end in layout.read_lines(contents.index_from(start)):
             try:
                 with self.lock:
                     for record in records:
                         self._read_record(source, record, slots)
             except (TypeError, ValueError, IndexError, OverflowError) as error:
                 raise UnreadableError("torn", "an index line does not make sense") from error
-            source.parsed = end
+            source.parsed = start + end
             yield
 
     def _read_record(self, source: Source, record: Any, slots: int) -> None:

@@ -36,6 +36,7 @@ _TRIES: Final = 50
 _MOST_SKIPPED: Final = 1_000
 _MOST_GROUPS: Final = 1_000
 _LEDGER_EXEMPLARS: Final = 1 << 16
+_STEP: Final = 100  # series folded in one go: a millisecond or two, with their exemplars
 
 
 def new_head(started: float, name: str = "worker", ledger: bool = False) -> layout.Head:
@@ -119,6 +120,7 @@ def load(place: int, name: str, tables: Tables) -> Generator[None, None, Snapsho
             source = tables.sources.get(name)
             if source is None or source.head != contents.head:
                 source = tables.sources[name] = Source(contents.head)
+            yield  # a file of some megabytes took a millisecond or two
             yield from tables.read_index(source, contents)
         except UnreadableError:
             if attempt == 3 or not living:
@@ -196,13 +198,13 @@ def _write_ledger(
     for table in tables.by_definition.values():
         if table.metric.kind in CUMULATIVE:
             sets = book.begin(table, limit)
-            for first in range(0, len(table.keys), 500):
-                rows = range(first, min(first + 500, len(table.keys)))
+            for first in range(0, len(table.keys), _STEP):
+                rows = range(first, min(first + _STEP, len(table.keys)))
                 sets.add(points_of(table, rows, snapshots, 0.0))
                 yield
             sets.end()
     head = new_head(min(snapshot.source.head.started for snapshot in snapshots), "ledger", ledger=True)
-    folder.write_new(place, LEDGER, book.to_bytes(head, folded))
+    yield from folder.write_new(place, LEDGER, book.parts(head, folded))
 
 
 class _Book:
@@ -220,10 +222,10 @@ class _Book:
         self.index.append(layout.metric_line(number, table.metric))
         return _Sets(self, number, table, limit)
 
-    def to_bytes(self, head: layout.Head, folded: set[str]) -> bytes:
+    def parts(self, head: layout.Head, folded: set[str]) -> Iterator[layout.Bytes]:
         """The file."""
-        index = b"".join([*self.index, layout.folded_line(folded)])
-        return layout.whole_file(head, bytes(self.slots), bytes(self.exemplars), index)
+        self.index.append(layout.folded_line(folded))
+        return layout.whole_file(head, self.slots, self.exemplars, self.index)
 
     def chain(self, exemplars: Sequence[Exemplar | None]) -> int:
         """Keep exemplars, one a bucket in order, as far as there is room; the number of the first in the chain."""
@@ -313,7 +315,8 @@ def _take_over(parent: int, found: Group) -> Group | None:
         return None
     target = Group(old.name, found.root, old)
     target = _follow(parent, target) or target
-    folder.write_new(parent, f"{found.name}.alias", target.name.encode())
+    for _ in folder.write_new(parent, f"{found.name}.alias", [target.name.encode()]):
+        pass
     return target
 
 
