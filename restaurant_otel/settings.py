@@ -115,6 +115,18 @@ def _number(least: float, most: float) -> Callable[[str, object], float]:
     return read
 
 
+def _ratio(name: str, raw: object) -> float | None:
+    if raw is None or (isinstance(raw, str) and raw.strip().lower() in {"", "off", "none"}):
+        return None
+    return _number(0, 1)(name, raw)
+
+
+def _seconds_by_route(name: str, raw: object) -> Mapping[str, float]:
+    if not isinstance(raw, Mapping) or not all(isinstance(route, str) for route in raw):
+        raise _fail(name, raw, 'a mapping such as {"/reports/{id}": 2.0}')
+    return {route: _number(0, 86_400)(name, seconds) for route, seconds in raw.items()}
+
+
 def _words(name: str, raw: object) -> tuple[str, ...]:
     items: Iterable[object]
     if isinstance(raw, str):
@@ -350,6 +362,26 @@ class Settings:
         2000,
         "Attribute sets a metric may have; what goes over is added to one set marked `otel.metric.overflow`.",
         group="Telemetry",
+    )
+    tail_sampling_ratio: float | None = _setting(
+        _ratio,
+        None,
+        "Keep every slow or failed trace and this share (0-1) of the others, decided when a request ends; "
+        "`off` leaves it to the head sampler. For providers of our own making.",
+        group="Telemetry",
+    )
+    tail_sampling_slow_seconds: float = _setting(
+        _number(0, 86_400),
+        0.2,
+        "Above this a request counts as slow for the tail sampler.",
+        group="Telemetry",
+    )
+    tail_sampling_slow_routes: Mapping[str, float] = _setting(
+        _seconds_by_route,
+        {},
+        "The same for single routes: a mapping of route templates to seconds.",
+        group="Telemetry",
+        keyword_only=True,
     )
     metrics_path: str | None = _setting(
         _path, "/metrics", "Where the app answers Prometheus; `off` for nowhere.", group="/metrics"

@@ -31,6 +31,7 @@ from restaurant_otel.settings import Settings
 from restaurant_otel.tracing.propagation import Extractor
 from restaurant_otel.tracing.queue import SpanQueue
 from restaurant_otel.tracing.spans import SCHEMA, SCOPE, NoSpans, Spans, spans_of
+from restaurant_otel.tracing.tail import TailSampler
 
 logger = logging.getLogger(__name__)
 
@@ -87,9 +88,9 @@ def telemetry_for(settings: Settings) -> Telemetry:
     with _lock:
         if settings.tracer_provider is None and settings.meter_provider is None:
             if _global is None:
-                _global = _set_up(None, None)
+                _global = _set_up(settings)
             return _global
-        return _set_up(settings.tracer_provider, settings.meter_provider)
+        return _set_up(settings)
 
 
 def tracer() -> trace.Tracer:
@@ -98,14 +99,12 @@ def tracer() -> trace.Tracer:
     return current.tracer if current is not None else telemetry_for(Settings.resolve({})).tracer
 
 
-def _set_up(
-    tracer_provider: trace.TracerProvider | None, meter_provider: metrics.MeterProvider | None
-) -> Telemetry:
+def _set_up(settings: Settings) -> Telemetry:
     resource = _survive(identity.resource, Resource.get_empty())
-    _survive(lambda: _set_up_metrics(meter_provider, resource), None)
-    found = tracer_provider or _host_tracer_provider()
+    _survive(lambda: _set_up_metrics(settings.meter_provider, resource), None)
+    found = settings.tracer_provider or _host_tracer_provider()
     if found is None:
-        found = _survive(lambda: _own_tracer_provider(resource), None)
+        found = _survive(lambda: _own_tracer_provider(resource, settings), None)
     return Telemetry(found, getattr(found, "resource", resource))
 
 
@@ -125,21 +124,28 @@ def _host_tracer_provider() -> trace.TracerProvider | None:
     return None if isinstance(provider, trace.ProxyTracerProvider) else provider
 
 
-def _own_tracer_provider(resource: Resource) -> TracerProvider | None:
+def _own_tracer_provider(resource: Resource, settings: Settings) -> TracerProvider | None:
     exporters = [make() for make in _exporters("TRACES")]
     if not exporters:
         return None
-    provider = tracer_provider_with(exporters, resource)
+    provider = tracer_provider_with(exporters, resource, settings)
     trace.set_tracer_provider(provider)
     _owned.append(provider)
     return provider
 
 
-def tracer_provider_with(exporters: list[Any], resource: Resource | None = None) -> TracerProvider:
-    """An SDK provider that hands spans to `exporters` through our queue; sampler and limits by ``OTEL_*``."""
+def tracer_provider_with(
+    exporters: list[Any], resource: Resource | None = None, settings: Settings | None = None
+) -> TracerProvider:
+    """An SDK provider that hands spans to `exporters` through our queue; head sampler and limits by ``OTEL_*``."""
     provider = TracerProvider(resource=resource)
     for exporter in exporters:
-        provider.add_span_processor(SpanQueue(exporter))
+        queue = SpanQueue(exporter)
+        if settings is None or settings.tail_sampling_ratio is None:
+            provider.add_span_processor(queue)
+        else:
+            slow = settings.tail_sampling_slow_seconds, settings.tail_sampling_slow_routes
+            provider.add_span_processor(TailSampler(queue, settings.tail_sampling_ratio, *slow))
     return provider
 
 

@@ -72,7 +72,7 @@ class SpanQueue(SpanProcessor):
         """Queue an ended, sampled span."""
         spans = self._spans
         if len(spans) >= self._most or self._stopped:
-            _dropped("stopped" if self._stopped else "queue_full", 1)
+            count_dropped("stopped" if self._stopped else "queue_full", 1)
             return
         spans.append(span)
         if self._thread is None:
@@ -110,7 +110,7 @@ class SpanQueue(SpanProcessor):
             survived("span export", error)
             result = SpanExportResult.FAILURE
         if result is not SpanExportResult.SUCCESS:
-            _dropped("export_failed", len(batch))
+            count_dropped("export_failed", len(batch))
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Export what is queued now; False if that took longer than `timeout_millis`."""
@@ -135,7 +135,7 @@ class SpanQueue(SpanProcessor):
         stopper.start()
         stopper.join(max(0.1, deadline - time.monotonic()))
         if self._spans:
-            _dropped("stopped", len(self._spans))
+            count_dropped("stopped", len(self._spans))
 
     def _stop_exporter(self) -> None:
         try:
@@ -144,7 +144,8 @@ class SpanQueue(SpanProcessor):
             survived("span export", error)
 
 
-def _dropped(reason: str, count: int) -> None:
+def count_dropped(reason: str, count: int) -> None:
+    """Count spans that were lost or let go for `reason`, a short constant."""
     registry().counter(catalog.TELEMETRY_SPANS_DROPPED).bind(reason).add(count)
 
 
