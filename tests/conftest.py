@@ -18,6 +18,16 @@ from tests.support.readings import Readings, read_registry
 from tests.support.spans import Spans
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests marked `slow` to those who ask for them: `pytest -m slow`, or any other `-m`."""
+    if config.getoption("-m"):
+        return
+    slow = [item for item in items if "slow" in item.keywords]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if "slow" not in item.keywords]
+
+
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., servers.Server]]:
     """`serve(server, app, workers=1, env={}, args=(), auto=False) -> Server`: see support/servers.py."""

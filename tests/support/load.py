@@ -56,7 +56,7 @@ class Load:
     def until(self, answered: int, within: float = 60.0) -> None:
         """Wait until at least so many requests have been answered."""
         eventually(
-            lambda: self.answered >= answered,
+            lambda: self.answered >= answered or self._failure is not None,
             within=within,
             every=0.01,
             what=f"{answered} answers ({self.unanswered} unanswered, {self.refused} refused)",
@@ -107,10 +107,11 @@ class Load:
         head = f"GET {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nConnection: close\r\n\r\n"
         writer.write(head.encode())
         lines = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
-        length = next(
-            int(v) for n, _, v in (line.partition(b":") for line in lines) if n.lower() == b"content-length"
-        )
-        await reader.readexactly(length)
+        headers = {n.lower(): v.strip() for n, _, v in (line.partition(b":") for line in lines[1:])}
+        if b"content-length" in headers:
+            await reader.readexactly(int(headers[b"content-length"]))
+        elif not (await reader.read()).endswith(b"0\r\n\r\n"):
+            raise EOFError("a body without its end")
         return int(lines[0].split()[1])
 
 

@@ -38,13 +38,13 @@ def free_port() -> int:
 def required(program: str) -> str:
     """The path of `program`; skips the test when it is not installed.
 
-    With RESTAURANT_OTEL_REQUIRE_SERVERS=1 in the environment it fails instead: nothing is skipped in silence
+    With REQUIRE_SERVERS=1 in the environment it fails instead: nothing is skipped in silence
     where the set-up is meant to have installed everything.
     """
     path = shutil.which(program)
     if path is None:
         reason = f"{program} is not installed"
-        if os.environ.get("RESTAURANT_OTEL_REQUIRE_SERVERS") == "1":
+        if os.environ.get("REQUIRE_SERVERS") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
     return path

@@ -87,10 +87,12 @@ class Server:
         self.process = process
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
-        self.client = httpx.Client(base_url=self.url, timeout=30.0, follow_redirects=False)
+        # No kept connections: servers close them after an error, which the next request would stumble over.
+        once = httpx.Limits(max_keepalive_connections=0)
+        self.client = httpx.Client(base_url=self.url, timeout=30.0, follow_redirects=False, limits=once)
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """One request over a kept connection; options as httpx has them."""
+        """One request over a connection of its own; options as httpx has them."""
         return self.client.request(method, path, **options)
 
     def get(self, path: str, **options: Any) -> httpx.Response:
