@@ -102,6 +102,7 @@ class Core:
         self._cleared = 0
         self._locks: dict[str, str] = {}
         self.listening = False
+        self.memory.forget()
         self.driver.forget()
         if self.link is not None:
             self.link.forget()
@@ -133,7 +134,13 @@ class Core:
         if self.link is None:
             return None
         epoch = self.breaker.epoch
-        replies: list[Any] | None = await self.through(what, self.link.execute, commands)
+        try:
+            replies: list[Any] | None = await self.through(what, self.link.execute, commands)
+        except (
+            BaseException
+        ):  # cancelled or interrupted: by now it may have been carried out, or may be still
+            self.driver.spawn(partial(self._invalidate, names))
+            raise
         if replies is None or self.breaker.epoch != epoch:
             # Failed; or succeeded across an outage, perhaps after a newer change to the same name was
             # journalled and replayed. The value is lost, which a cache may do; a wrong one is not kept.
@@ -144,18 +151,20 @@ class Core:
         return replies
 
     async def _invalidate(self, names: Iterable[str]) -> None:
-        with self.gate:
-            if not self.breaker.is_closed:
-                for name in names:
-                    self.journal.name(name)
+        """Whatever Redis holds for `names` must not be read again: deleted now, or noted down to be."""
+        while (
+            True
+        ):  # a failure opens the breaker, so the second round is the last, but for one that closes it
+            with self.gate:
+                if not self.breaker.is_closed:
+                    for name in names:
+                        self.journal.name(name)
+                    return
+            replies = await self.through("delete", self.link.execute, self._deletion(names))  # type: ignore[union-attr]
+            if replies is not None:
+                if not self.accepted(replies):
+                    self._refused(names)
                 return
-        if await self.through("delete", self.link.execute, self._deletion(names)) is None:  # type: ignore[union-attr]
-            with self.gate:  # open by now: a failure at the door opens it
-                for name in names:
-                    self.journal.name(name)
-                if self.breaker.is_closed:  # or, within these two lines, closed again
-                    self.breaker.trip()
-                    self._settle()
 
     def _deletion(self, names: Iterable[str]) -> list[Command]:
         # The lease first: whoever is computing the value cannot store it between the two.
@@ -229,9 +238,7 @@ class Core:
         """Any value in Redis may be another now; `listening` says whether single changes will be told from here on."""
         with self.gate:
             self._cleared += 1
-            if (
-                self.breaker.is_closed
-            ):  # while it is open, memory is the fallback and holds what was set meanwhile
+            if self.breaker.is_closed:  # otherwise memory is the fallback, and holds what was set meanwhile
                 self.memory.clear()
             if listening is not None:
                 self.listening = listening
@@ -280,37 +287,45 @@ class Core:
 
     async def vouched(self, name: str, raw: bytes, number: bytes | None, group: Group) -> Entry | None:
         """The entry in `raw`, unless it is none or a bulk deletion was made after it."""
-        entry = unpack(raw, time.monotonic(), time.time())
-        if entry is None:
+        try:
+            entry = unpack(raw, time.monotonic(), time.time())
+            if entry is None:
+                group.unreadable.add()
+                return None
+            marks = await self.marks_at(number)
+            if marks is None or not await self._learn_tags(marks, entry):
+                return None
+            return entry if marks.allow(entry, name) else None
+        except Exception as error:  # noqa: BLE001 - bytes from a shared store: anything may be wrong with them
+            survived("cache", error)
             group.unreadable.add()
             return None
-        marks = await self.marks_at(number)
-        if marks is None:
-            return None
-        if entry.tags:
-            unknown = marks.unknown_tags(entry)
-            if unknown:
-                keys = [self.keys.tag(tag) for tag in unknown]
-                numbers = await self.through("marks", self.link.mget, keys)  # type: ignore[union-attr]
-                if numbers is None:
-                    return None
-                marks.learn(unknown, numbers)
-        return entry if marks.allow(entry, name) else None
+
+    async def _learn_tags(self, marks: Marks, entry: Entry) -> bool:
+        """Look up the numbers of the entry's tags that are not known; whether they are known now."""
+        unknown = marks.unknown_tags(entry) if entry.tags else None
+        if unknown:
+            keys = [self.keys.tag(tag) for tag in unknown]
+            numbers = await self.through("marks", self.link.mget, keys)  # type: ignore[union-attr]
+            if numbers is None:
+                return False
+            marks.learn(unknown, numbers)
+        return True
 
     async def marks_at(self, number: bytes | None) -> Marks | None:
         """The marks as of sequence number `number` or later; None if Redis is away."""
         marks = self.marks
-        if number is not None and int(number) == marks.sequence:
+        if number is not None and marks.raw == number:
             return marks
         command = ("EVAL", scripts.LOAD_MARKS, 2, self.keys.sequence, self.keys.patterns)
         replies = await self.through("marks", self.link.execute, (command,))  # type: ignore[union-attr]
         if replies is None or not self.accepted(replies):
             return None
         sequence, fields = replies[0]
-        marks = Marks(int(sequence), dict(zip(fields[::2], fields[1::2], strict=True)))
+        marks = Marks(sequence, dict(zip(fields[::2], fields[1::2], strict=True)))
         with self.gate:
             # Of two threads that load at once, the one with the later number wins.
-            if self.marks.sequence is None or self.marks.sequence < marks.sequence:  # type: ignore[operator]
+            if self.marks.sequence < marks.sequence:
                 self.marks = marks
         return marks
 
@@ -334,7 +349,7 @@ class Core:
             group.unreadable.add()
             return UNDECODED
         if self.config.shares:
-            entry.shown_as = None  # so that no thread sees the new value under the old type
+            entry.shown_as = UNDECODED  # so that no thread sees one value under the type of the other
             entry.value, entry.shown_as = value, declared
         return value
 
@@ -438,12 +453,12 @@ class Core:
                     group.sets.add(len(entries))
                     return True
                 continue
-            if self.marks.sequence is None and await self.marks_at(None) is None:
+            marks = self.marks if self.marks.raw is not None else await self.marks_at(None)
+            if marks is None:
                 continue
-            number = self.marks.sequence or 0
             commands: list[Command] = []
             for name, entry in entries.items():
-                entry.seq = number
+                entry.seq = marks.sequence
                 commands += self.storing(name, entry)
             replies = await self._change("set", entries, (*commands, ("GET", self.keys.sequence)))
             if replies is None:
@@ -451,7 +466,7 @@ class Core:
             if not self.accepted(replies):  # out of memory, say: but the older value must not stay either
                 await self._invalidate(entries)
                 return False
-            if replies[-1] is not None and int(replies[-1]) == number:
+            if replies[-1] == marks.raw:
                 group.sets.add(len(entries))
                 return True
             await self.marks_at(
@@ -571,7 +586,7 @@ class Core:
             marks = await self.marks_at(number[-1]) if number is not None else None
             if marks is None:
                 continue
-            fresh.seq = marks.sequence or 0
+            fresh.seq = marks.sequence
             header = fresh.pack()[: -len(fresh.data)]
             command = (
                 "EVAL",
@@ -624,12 +639,12 @@ class Core:
             replies = await self._change("delete", names, self._deletion(names))
             if replies is not None:
                 if not self.accepted(replies):
-                    await self._refused(names)
+                    self._refused(names)
                     continue
                 return sum(replies[1::2])
         return 0
 
-    async def _refused(self, names: Iterable[str]) -> None:
+    def _refused(self, names: Iterable[str]) -> None:
         """Redis would not delete (it has become a replica, or lacks the right): it must not be read from either."""
         with self.gate:
             for name in names:
@@ -650,7 +665,11 @@ class Core:
                 if self._aside(partial(self._drop_marked, kind, what)):
                     return
                 continue
-            replies = await self.through("mark", self.link.execute, (self.marking(kind, what),))  # type: ignore[union-attr]
+            try:
+                replies = await self.through("mark", self.link.execute, (self.marking(kind, what),))  # type: ignore[union-attr]
+            except BaseException:  # cancelled or interrupted, and perhaps not carried out
+                self.driver.spawn(partial(self.delete_marked, kind, what, group))
+                raise
             if replies is None:
                 continue
             if not self.accepted(replies):

@@ -222,7 +222,7 @@ class ClusterLink:
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """See `Link`."""
-        return [raising(reply) for reply in await self.execute([("GET", key) for key in keys])]
+        return [read(reply) for reply in await self.execute([("GET", key) for key in keys])]
 
     async def each_primary(self, command: Command) -> list[Any]:
         """See `Link`."""
@@ -293,6 +293,14 @@ def raising(reply: Any) -> Any:
     if isinstance(reply, Exception):
         raise reply
     return reply
+
+
+def read(reply: Any) -> bytes | None:
+    """GET's reply; None for a value of another kind, as MGET has it."""
+    if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply):
+        return None
+    value: bytes | None = raising(reply)
+    return value
 
 
 def unreachable_raises(replies: list[Any]) -> list[Any]:

@@ -251,7 +251,7 @@ class Loader:
                     await core.give_up(core.keys.lease(name), token)
                 return _Turn(_Kind.FOUND, value)
             if claimed:
-                return _Turn(_Kind.LEASED, number=marks.sequence or 0)
+                return _Turn(_Kind.LEASED, number=marks.sequence)
             if background:
                 raise _Elsewhere
             if not waited:

@@ -32,6 +32,7 @@ from restaurant_otel.caching.links import (
     Link,
     packed,
     raising,
+    read,
     scan_command,
     scanned,
     tcp_only,
@@ -276,7 +277,7 @@ class LoopClusterLink:
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """See `Link`."""
-        return [raising(reply) for reply in await self.execute([("GET", key) for key in keys])]
+        return [read(reply) for reply in await self.execute([("GET", key) for key in keys])]
 
     async def each_primary(self, command: Command) -> list[Any]:
         """See `Link`."""

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
+from redis.exceptions import ResponseError
+
 from restaurant_otel.caching import catalog, scripts
 from restaurant_otel.caching.breaker import State
 from restaurant_otel.caching.core import Core, unlink
@@ -217,8 +219,10 @@ class Maintenance:
             gauge(catalog.CACHE_REDIS_LATENCY, (time.perf_counter() - started) / primaries)
             memory = [parsed(raising(reply)) for reply in run(link.each_primary(("INFO", "memory")))]
             stats = [parsed(raising(reply)) for reply in run(link.each_primary(("INFO", "stats")))]
-        except Exception as error:  # noqa: BLE001 - a managed Redis may refuse INFO; the cache does not need it
+        except ResponseError as error:  # a managed Redis may refuse INFO; the cache does not need it
             survived("cache", error)
+            return
+        except Exception:  # noqa: BLE001 - not reachable: callers find that out, count it and log it
             return
         gauge(catalog.CACHE_REDIS_MEMORY, _total(memory, "used_memory"))
         gauge(catalog.CACHE_REDIS_MEMORY_LIMIT, _total(memory, "maxmemory") or None)

@@ -30,15 +30,18 @@ _MOST_TAGS: Final = 10_000
 
 
 class Marks:
-    """What one process knows of the marks: `sequence` is the number it was true for, None before the first load.
+    """What one process knows of the marks, true for the number `sequence`, which Redis spells `raw`.
+
+    0 and None before the first load.
 
     Replaced as a whole when the number moves, so readers in other threads see one state or the other.
     """
 
-    __slots__ = ("base", "patterns", "sequence", "tags")
+    __slots__ = ("base", "patterns", "raw", "sequence", "tags")
 
-    def __init__(self, sequence: int | None = None, fields: dict[bytes, bytes] | None = None) -> None:
-        self.sequence = sequence
+    def __init__(self, raw: bytes | None = None, fields: dict[bytes, bytes] | None = None) -> None:
+        self.raw = raw
+        self.sequence = int(raw) if raw is not None else 0
         self.base = 0
         self.patterns: list[tuple[int, Callable[[str], bool]]] = []
         self.tags: dict[str, int] = {}
@@ -67,8 +70,9 @@ class Marks:
         return [tag for tag in entry.tags if tag not in self.tags]
 
     def learn(self, tags: list[str], numbers: list[bytes | None]) -> None:
-        """What Redis holds for `tags`; a tag it has no number for deletes whatever bears it."""
+        """What Redis holds for `tags`. One it has no number for stays unknown, and deletes whatever bears it."""
         if len(self.tags) > _MOST_TAGS:
             self.tags = {}
         for tag, number in zip(tags, numbers, strict=True):
-            self.tags[tag] = int(number) if number is not None else 2**63
+            if number is not None:
+                self.tags[tag] = int(number)

@@ -123,6 +123,12 @@ class MemoryStore(Generic[T]):
             node.newer = node.older = node
         ring.newer = ring.older = ring
 
+    def forget(self) -> None:
+        """In a child process: start empty if another thread was just at work here when the process was forked."""
+        if self._lock.locked():
+            self._lock = threading.Lock()
+            self._empty()
+
     def _forget(self, node: _Node[T]) -> None:
         with self._lock:
             if self._nodes.get(node.key) is node:  # not if it was replaced meanwhile

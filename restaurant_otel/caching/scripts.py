@@ -15,7 +15,7 @@ from restaurant_otel.caching.marks import MARK_LIFE, MOST_PATTERNS
 _SEQUENCE: Final = """
 local now = redis.call('TIME')
 local sequence = redis.call('GET', KEYS[1])
-if not sequence then
+if not tonumber(sequence or '') then
   sequence = now[1] .. string.format('%06d', now[2])
   redis.call('SET', KEYS[1], sequence)
   redis.call('DEL', KEYS[2])

@@ -182,18 +182,24 @@ def test_nothing_is_left_when_a_cache_is_closed_or_dropped(shared_redis: RedisSe
     def threads() -> int:
         return sum("restaurant-otel cache" in thread.name for thread in threading.enumerate())
 
-    before = threads()
+    def settle(number: int, what: str) -> None:
+        def settled() -> bool:
+            gc.collect()
+            return threads() == number
+
+        eventually(settled, what=f"{what}: {[thread.name for thread in threading.enumerate()]}")
+
+    settle(0, "threads of earlier tests end")
     for memory_tier in (False, True):
         cache = Cache(shared_redis.url, namespace=namespace, memory_tier=memory_tier)
-        assert threads() == before  # none before the first call
+        assert threads() == 0  # none before the first call
         cache.set("k", 1)
-        assert threads() > before
+        assert threads() > 0
         cache.close()
-        eventually(lambda: threads() == before, what="threads of a closed cache end")
+        settle(0, "threads of a closed cache end")
         assert cache.get("k") == 1  # and it can be used again
         del cache
-        gc.collect()
-        eventually(lambda: threads() <= before, what="threads of a dropped cache end")
+        settle(0, "threads of a dropped cache end")
 
 
 def test_commands_that_block_the_server_are_never_sent(own_redis: RedisServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import statistics
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from restaurant_otel.cache import Cache
+from restaurant_otel.cache import AsyncCache, Cache
 from tests.cache.conftest import two_tiers
 from tests.cache.redises import Proxy, RedisServer
 from tests.support.wait import eventually
@@ -301,6 +302,75 @@ def test_a_command_given_up_on_is_not_carried_out_after_a_newer_one(make: Make, 
         assert cache.get("k") is None
         time.sleep(0.3)
         assert cache.get("k") is None
+
+
+def test_a_change_cancelled_while_redis_hangs_is_not_lost(own_redis: RedisServer, namespace: str) -> None:
+    """As when the client of a request goes away: its task is cancelled, and it has deleted something."""
+
+    async def scenario() -> None:
+        async with AsyncCache(own_redis.url, namespace=namespace) as cache:
+            await cache.set("deleted", "old")
+            await cache.set("replaced", "old")
+            await cache.set("tagged", "old", tags=("t",))
+            own_redis.hang()
+            tasks = [
+                asyncio.create_task(change)
+                for change in (cache.delete("deleted"), cache.set("replaced", "new"), cache.delete_tag("t"))
+            ]
+            await asyncio.sleep(0.02)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(task.cancelled() for task in tasks)
+            await asyncio.sleep(0.5)
+            own_redis.go_on()
+            while cache.stats().breaker != "closed":  # noqa: ASYNC110 - the cache has no event to wait for
+                await asyncio.sleep(0.01)
+            assert await cache.get("replaced") in (None, "new")
+            assert await cache.get_many(["deleted", "tagged"]) == {}
+
+    asyncio.run(scenario())
+
+
+def test_a_redis_turned_replica_is_not_read_after_it_refused_a_delete(
+    make: Make, own_redis: RedisServer
+) -> None:
+    cache = make(own_redis.url)
+    cache.set("k", "old")
+    with own_redis.client() as client:
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        cache.delete("k")
+        assert cache.get("k") is None
+        time.sleep(1.0)
+        assert not closed(cache)
+        client.execute_command("REPLICAOF", "NO", "ONE")
+    back(cache)
+    assert cache.get("k") is None
+    assert cache.set("k", "new")
+
+
+def test_marks_lost_to_eviction_make_values_unreadable_never_readable_again(
+    make: Make, own_redis: RedisServer
+) -> None:
+    cache, other = make(own_redis.url), make(own_redis.url)
+    for lost in ("*sequence", "*tag:t"):
+        cache.set("kept", 1)
+        cache.set("deleted", 2, tags=("t",))
+        cache.delete_tag("t")
+        with own_redis.client() as client:
+            for key in client.keys(lost):
+                client.delete(key)
+        for each in (cache, other):
+            assert each.get("deleted") is None
+            assert each.get("kept") in (1, None)
+        assert cache.set("kept", 3, tags=("t",))
+        assert other.get("kept") == 3
+    with own_redis.client() as client:
+        (key,) = client.keys("*sequence")
+        client.set(key, "not a number")
+    assert cache.get("kept") is None
+    assert cache.set("kept", 4)
+    assert other.get("kept") == 4
 
 
 # --- two tiers -----------------------------------------------------------------------------------------
