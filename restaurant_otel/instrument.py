@@ -94,9 +94,14 @@ def _instrument_object(app: Any, kind: type[Any], settings: dict[str, Any]) -> N
     plain = type(app)
     middleware = kind(partial(plain.__call__, app), **settings)
 
-    def call(self: Any, *arguments: Any) -> Any:  # noqa: ARG001 - the signature of a method
-        return middleware(*arguments)
+    async def asgi(self: Any, scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 - a method
+        await middleware(scope, receive, send)
 
+    def wsgi(self: Any, environ: Any, start_response: Any) -> Any:  # noqa: ARG001 - a method
+        return middleware(environ, start_response)
+
+    # Servers look at what they are given: only a coroutine function is ASGI 3 to them.
+    call = asgi if kind is ASGIMiddleware else wsgi
     app.__class__ = type(plain.__name__, (plain,), {"__call__": call, "__module__": plain.__module__})
 
     def undo() -> None:

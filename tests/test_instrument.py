@@ -64,6 +64,15 @@ def test_an_asgi_app_object_is_instrumented_in_place(make: Any, spans: Spans, ad
     assert added().total(DURATION, http_route="/items/{n}") == 1
 
 
+@pytest.mark.parametrize("make", [a_starlette, a_fastapi, lambda: asgi_function])
+def test_servers_still_take_it_for_an_asgi_3_app(make: Any) -> None:
+    from uvicorn.config import Config
+
+    config = Config(instrument(make()), log_config=None)
+    config.load()
+    assert config.interface == "asgi3"
+
+
 def test_a_flask_app_object_is_instrumented_in_place(spans: Spans, added: Added) -> None:
     app = a_flask()
     assert instrument(app, tracer_provider=spans.provider) is app
