@@ -83,29 +83,14 @@ def _flag(name: str, raw: object) -> bool:
     raise _fail(name, raw, "true or false")
 
 
-def _whole_number(least: int, most: int) -> Callable[[str, object], int]:
-    def read(name: str, raw: object) -> int:
-        wanted = f"a whole number from {least} to {most}"
-        if isinstance(raw, bool) or not isinstance(raw, (int, str)):
+def _number(kind: type[int | float], least: float, most: float) -> Callable[[str, object], Any]:
+    wanted = f"a {'whole ' if kind is int else ''}number from {least:g} to {most:g}"
+
+    def read(name: str, raw: object) -> Any:
+        if isinstance(raw, bool) or not isinstance(raw, (kind, int, str)):
             raise _fail(name, raw, wanted)
         try:
-            number = int(raw)
-        except ValueError:
-            raise _fail(name, raw, wanted) from None
-        if not least <= number <= most:
-            raise _fail(name, raw, wanted)
-        return number
-
-    return read
-
-
-def _number(least: float, most: float) -> Callable[[str, object], float]:
-    def read(name: str, raw: object) -> float:
-        wanted = f"a number from {least:g} to {most:g}"
-        if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
-            raise _fail(name, raw, wanted)
-        try:
-            number = float(raw)
+            number = kind(raw)
         except ValueError:
             raise _fail(name, raw, wanted) from None
         if not least <= number <= most:
@@ -118,13 +103,14 @@ def _number(least: float, most: float) -> Callable[[str, object], float]:
 def _ratio(name: str, raw: object) -> float | None:
     if raw is None or (isinstance(raw, str) and raw.strip().lower() in {"", "off", "none"}):
         return None
-    return _number(0, 1)(name, raw)
+    ratio: float = _number(float, 0, 1)(name, raw)
+    return ratio
 
 
 def _seconds_by_route(name: str, raw: object) -> Mapping[str, float]:
     if not isinstance(raw, Mapping) or not all(isinstance(route, str) for route in raw):
         raise _fail(name, raw, 'a mapping such as {"/reports/{id}": 2.0}')
-    return {route: _number(0, 86_400)(name, seconds) for route, seconds in raw.items()}
+    return {route: _number(float, 0, 86_400)(name, seconds) for route, seconds in raw.items()}
 
 
 def _words(name: str, raw: object) -> tuple[str, ...]:
@@ -235,7 +221,10 @@ def _networks(name: str, raw: object) -> tuple[str, ...]:
 
 
 def _port(name: str, raw: object) -> int | None:
-    return None if raw is None or raw == "" else _whole_number(1, 65535)(name, raw)
+    if raw is None or raw == "":
+        return None
+    port: int = _number(int, 1, 65535)(name, raw)
+    return port
 
 
 def _host(name: str, raw: object) -> str:
@@ -358,7 +347,7 @@ class Settings:
         group="Telemetry",
     )
     series_limit: int = _setting(
-        _whole_number(1, 1_000_000),
+        _number(int, 1, 1_000_000),
         2000,
         "Attribute sets a metric may have; what goes over is added to one set marked `otel.metric.overflow`.",
         group="Telemetry",
@@ -371,7 +360,7 @@ class Settings:
         group="Telemetry",
     )
     tail_sampling_slow_seconds: float = _setting(
-        _number(0, 86_400),
+        _number(float, 0, 86_400),
         0.2,
         "Above this a request counts as slow for the tail sampler.",
         group="Telemetry",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import weakref
 from collections import deque
 from typing import Final
 
@@ -19,7 +18,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from restaurant_otel import catalog
+from restaurant_otel import catalog, forks
 from restaurant_otel.errors import survived
 from restaurant_otel.metrics.registry import registry
 from restaurant_otel.tracing.span import ServerSpan
@@ -42,15 +41,7 @@ class SpanQueue(SpanProcessor):
         self._delay = _whole_number("OTEL_BSP_SCHEDULE_DELAY", 5000) / 1000
         self._stopped = False
         self._start_over()
-        if hasattr(os, "register_at_fork"):
-            itself = weakref.ref(self)
-
-            def after_in_child() -> None:
-                queue = itself()
-                if queue is not None:
-                    queue._start_over()
-
-            os.register_at_fork(after_in_child=after_in_child)
+        forks.follow(in_child=self._start_over)
 
     def _start_over(self) -> None:
         self._spans: deque[ReadableSpan | ServerSpan] = deque()

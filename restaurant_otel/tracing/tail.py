@@ -11,10 +11,8 @@ caller has not ruled out.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
@@ -24,6 +22,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.trace import StatusCode
 
+from restaurant_otel import forks
 from restaurant_otel.tracing.queue import SpanQueue, count_dropped
 
 MOST_SPANS: Final = 20_000
@@ -59,15 +58,7 @@ class TailSampler(SpanProcessor):
         self._slow_seconds = slow_seconds
         self._slow_routes = dict(slow_routes)
         self._start_over()
-        if hasattr(os, "register_at_fork"):
-            itself = weakref.ref(self)
-
-            def after_in_child() -> None:
-                sampler = itself()
-                if sampler is not None:
-                    sampler._start_over()
-
-            os.register_at_fork(after_in_child=after_in_child)
+        forks.follow(in_child=self._start_over)
 
     def _start_over(self) -> None:
         self._lock = threading.Lock()
