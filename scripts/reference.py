@@ -50,7 +50,7 @@ def default(field: dataclasses.Field[Any]) -> str:
     raw = field.metadata["raw"]
     if raw is LOCAL_NETWORKS:
         return "local networks"
-    if raw is None or raw in ("", ()):
+    if raw is None or raw in ("", (), {}):
         return "none"
     return f"`{str(raw).lower() if isinstance(raw, bool) else raw}`"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import shutil
@@ -103,7 +104,21 @@ def test_an_app_in_the_documentation_serves_and_is_counted(
     assert settled(running, 1, **labels) >= 1
 
 
-@pytest.mark.parametrize("block", [case for case in PYTHON if not is_app(case.values[0])])
+COMPLETE = {"README.md", "deployment.md", "settings.md"}
+"""Pages whose Python runs as it stands; on others it may be a sketch, with names that the reader fills in."""
+
+
+@pytest.mark.parametrize("block", [case for case in PYTHON if case.values[0].page.name not in COMPLETE])
+def test_sketches_are_python_and_import_what_exists(block: Block) -> None:
+    tree = ast.parse(block.text)
+    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    exec(compile(ast.Module(imports, []), f"{block.page}:{block.line}", "exec"), {})
+
+
+OTHERS = [case for case in PYTHON if case.values[0].page.name in COMPLETE and not is_app(case.values[0])]
+
+
+@pytest.mark.parametrize("block", OTHERS)
 def test_other_python_in_the_documentation_runs(block: Block, added: Callable[[], Readings]) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None: ...
 
