@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any, Final, Literal
@@ -53,12 +54,23 @@ class Telemetry:
 
 
 def flush() -> None:
-    """Send off what our own providers still hold, waiting a few seconds at most. Blocks: not for an event loop."""
-    for provider in _owned:
-        try:
-            provider.force_flush(_FLUSH_MILLISECONDS)
-        except Exception as error:  # noqa: BLE001 - exporters are other people's code
-            survived("flush", error)
+    """Send off what our own providers still hold, waiting `FLUSH_SECONDS` at most, traces and metrics at once.
+
+    Blocks: not for an event loop.
+    """
+    flushing = [
+        threading.Thread(target=_flush, args=(provider,), name="restaurant-otel-flush", daemon=True)
+        for provider in _owned
+    ]
+    deadline = time.monotonic() + FLUSH_SECONDS
+    for thread in flushing:
+        thread.start()
+    for thread in flushing:
+        thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _flush(provider: TracerProvider | MeterProvider) -> None:
+    _survive(lambda: provider.force_flush(int(FLUSH_SECONDS * 1000)), False)
 
 
 def disabled() -> bool:
@@ -70,7 +82,9 @@ _lock = threading.RLock()
 _global: Telemetry | None = None
 _mirror: MirrorReader | None = None
 _owned: list[TracerProvider | MeterProvider] = []
-_FLUSH_MILLISECONDS: Final = 3000
+
+FLUSH_SECONDS: Final = 2.0
+"""How long the end of an app waits for a collector, at most."""
 
 
 def before_scrape() -> None:

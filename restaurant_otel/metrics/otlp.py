@@ -188,7 +188,7 @@ def _minus(point: Point, before: Point | None, start: float) -> Point | None:
 
 # --- the push ----------------------------------------------------------------------------------------
 
-EXIT_SECONDS: Final = 3.0
+EXIT_SECONDS: Final = 2.0
 """How long the last push may hold up the end of the process."""
 
 _INSTRUMENTS: Final[Mapping[Kind, type]] = {

@@ -23,7 +23,7 @@ from restaurant_otel.errors import survived
 from restaurant_otel.metrics.registry import registry
 from restaurant_otel.tracing.span import ServerSpan
 
-EXIT_SECONDS: Final = 3.0
+EXIT_SECONDS: Final = 2.0
 """How long `shutdown` waits for the exporter, at most."""
 
 
@@ -40,6 +40,9 @@ class SpanQueue(SpanProcessor):
         self._batch = min(_whole_number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512), self._most)
         self._delay = _whole_number("OTEL_BSP_SCHEDULE_DELAY", 5000) / 1000
         self._stopped = False
+        self._hopeless = (
+            False  # the last flush took longer than it was given: the end need not wait for another
+        )
         self._start_over()
         forks.follow(in_child=self._start_over)
 
@@ -108,17 +111,19 @@ class SpanQueue(SpanProcessor):
         flusher = threading.Thread(target=self._export_all, name="restaurant-otel-flush", daemon=True)
         flusher.start()
         flusher.join(timeout_millis / 1000)
-        return not flusher.is_alive()
+        self._hopeless = flusher.is_alive()
+        return not self._hopeless
 
     def shutdown(self) -> None:
         """Export what is queued, waiting `EXIT_SECONDS` at most; what is left then is counted as dropped."""
         if self._stopped:
             return
         self._stopped = True
-        deadline = time.monotonic() + EXIT_SECONDS
+        patience = EXIT_SECONDS if not self._hopeless else 0.1
+        deadline = time.monotonic() + patience
         if self._thread is not None:
             self._wake.set()
-            self._thread.join(EXIT_SECONDS)
+            self._thread.join(patience)
         left = deadline - time.monotonic()
         if self._spans and left > 0:
             self.force_flush(int(left * 1000))
