@@ -167,9 +167,12 @@ def _uwsgi() -> Leader | None:
     module: Any = sys.modules.get("uwsgi")
     if module is None and "uwsgi" in sys.builtin_module_names:
         module = importlib.import_module("uwsgi")
-    master = getattr(module, "masterpid", None)
-    pid = master() if callable(master) else 0
-    return leader(pid) if isinstance(pid, int) and pid > 0 else None
+    if not callable(getattr(module, "masterpid", None)):
+        return None
+    pid = module.masterpid()
+    if not pid and module.numproc > 1:  # without a master the first worker starts the others
+        pid = os.getpid() if module.worker_id() == 1 else os.getppid()
+    return leader(pid) if pid else None
 
 
 def _supervised() -> Leader | None:

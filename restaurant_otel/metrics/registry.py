@@ -109,6 +109,7 @@ class Registry:
         self._reader: Reader | None = None
         self._group: groups.Group | None = None
         self._forked_from: groups.Leader | None = None
+        self._pid = os.getpid()
         self._held = False
         self._told: Exception | None = None
         _hook_forks(self)
@@ -201,6 +202,8 @@ class Registry:
         Called on the request path, when `attached` is False; takes a millisecond or two, once a process. Any
         thread. Never raises: where siblings cannot be joined the numbers stay private, and the error is counted.
         """
+        if self._pid != os.getpid():
+            self.after_fork_in_child()  # uWSGI forks without telling Python
         with self.lock:
             if self.attached:
                 return
@@ -366,6 +369,7 @@ class Registry:
     def after_fork_in_child(self) -> None:
         """Begin at zero, in memory of its own; every cell that was handed out before the fork goes on."""
         self.lock = threading.RLock()
+        self._pid = os.getpid()
         self._held = False
         self.attached = False
         self.start_time = time.time()

@@ -217,7 +217,13 @@ def test_a_worker_of_uwsgi_is_known_by_its_module(
     module.masterpid = lambda: sleeper.pid  # type: ignore[attr-defined]
     assert group.find(None) == led_by(sleeper.pid)
     module.masterpid = lambda: 0  # type: ignore[attr-defined]
-    assert group.find(None) is None, "no master"
+    module.numproc = 1  # type: ignore[attr-defined]
+    assert group.find(None) is None, "alone"
+    module.numproc = 2  # type: ignore[attr-defined]
+    module.worker_id = lambda: 1  # type: ignore[attr-defined]
+    assert group.find(None) == led_by(os.getpid()), "the first worker leads where there is no master"
+    module.worker_id = lambda: 2  # type: ignore[attr-defined]
+    assert group.find(None) == led_by(os.getppid())
 
 
 # --- taking over, and leaving ------------------------------------------------------------------------

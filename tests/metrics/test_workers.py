@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -347,6 +348,26 @@ def test_the_childs_numbers_begin_at_zero(private_root: Path) -> None:
         return in_child(child)  # type: ignore[no-any-return]
 
     assert in_child(parent) == [[0.0], [[0, 0, 0]], [0, 1, 0], [0, 8, 0]]
+
+
+def test_a_fork_that_python_is_not_told_of_counts_nothing_twice(group: Path) -> None:
+    """As uWSGI forks, by the C library."""
+
+    def parent() -> float:
+        registry = Registry()
+        registry.counter(ORDERS).bind("north").add(5)
+        fork = ctypes.PyDLL(None).fork  # holds the interpreter's lock, runs no hooks
+        child = fork()
+        if child == 0:
+            try:
+                registry.attach()
+                registry.counter(ORDERS).bind("north").add(1)
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        return float(numbers(registry)[NORTH])
+
+    assert in_child(parent) == 6
 
 
 def test_a_fork_while_other_threads_are_busy_neither_hangs_nor_counts_twice(private_root: Path) -> None:
