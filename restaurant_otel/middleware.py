@@ -18,6 +18,7 @@ from restaurant_otel import sql, telemetry
 from restaurant_otel.conventions import wsgi_path
 from restaurant_otel.endpoint import MetricsEndpoint
 from restaurant_otel.errors import survived
+from restaurant_otel.metrics.registry import registry
 from restaurant_otel.routes import AsgiRoutes, WsgiRoutes
 from restaurant_otel.serving.asgi import AsgiExchange, Message, Receive, Scope, Send
 from restaurant_otel.serving.observer import Observer
@@ -47,6 +48,7 @@ class _Middleware:
         self._disabled = telemetry.disabled()
         self._excluded = self._settings.excluded_urls
         self._observer = Observer(self._settings)
+        registry().limit = self._settings.series_limit  # one for the process: the last app's word counts
         self._cells = self._observer.cells  # not attached yet, or anew after a fork: one look a request
         self._metrics_path = self._settings.metrics_path
         self._endpoint: MetricsEndpoint | None = None

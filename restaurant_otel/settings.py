@@ -349,7 +349,8 @@ class Settings:
     series_limit: int = _setting(
         _number(int, 1, 1_000_000),
         2000,
-        "Attribute sets a metric may have; what goes over is added to one set marked `otel.metric.overflow`.",
+        "Attribute sets a metric may have, in the whole process; what goes over is added to one set marked "
+        "`otel.metric.overflow`.",
         group="Telemetry",
     )
     tail_sampling_ratio: float | None = _setting(

@@ -228,3 +228,14 @@ def test_an_instrumented_app_can_be_collected() -> None:
     del app
     gc.collect()
     assert gone() is None
+
+
+def test_the_limit_of_series_reaches_the_registry(added: Added) -> None:
+    from restaurant_otel.metrics.registry import registry
+
+    before = registry().limit
+    try:
+        ASGIMiddleware(asgi_function, series_limit=before + 1)
+        assert registry().limit == before + 1
+    finally:
+        registry().limit = before

@@ -91,6 +91,13 @@ def test_an_unknown_method_is_other_in_labels_and_original_on_the_span(spans: Sp
     assert added().labels(DURATION, "http_request_method") == {"_OTHER"}
 
 
+def test_the_standard_methods_are_known(added: Added) -> None:
+    methods = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
+    for method in methods:
+        asgi_call(ASGIMiddleware(ok), method)
+    assert added().labels(DURATION, "http_request_method") == methods
+
+
 def test_the_caller_is_the_parent(spans: Spans) -> None:
     app = ASGIMiddleware(ok, tracer_provider=spans.provider)
     headers = [(b"traceparent", b"00-" + b"ab" * 16 + b"-" + b"cd" * 8 + b"-01"), (b"tracestate", b"x=1,y=2")]
@@ -177,19 +184,23 @@ def test_the_exception_behind_starlettes_500_is_told(spans: Spans, added: Added)
     assert added().total(DURATION, http_route="/boom", error_type="ZeroDivisionError") == 1
 
 
-def test_a_500_without_an_exception_has_its_status_as_error_type(spans: Spans, added: Added) -> None:
+@pytest.mark.parametrize("status", [500, 503, 599])
+def test_a_5xx_without_an_exception_has_its_status_as_error_type(
+    spans: Spans, added: Added, status: int
+) -> None:
     async def failing(scope: Any, receive: Any, send: Any) -> None:
-        await start(send, 503)
+        await start(send, status)
         await body(send)
 
     asgi_call(ASGIMiddleware(failing, tracer_provider=spans.provider))
     assert spans.server().status.status_code is StatusCode.ERROR
-    assert added().total(DURATION, error_type="503") == 1
+    assert added().total(DURATION, error_type=str(status)) == 1
 
 
-def test_a_4xx_is_not_an_error_of_the_server(spans: Spans, added: Added) -> None:
+@pytest.mark.parametrize("status", [400, 404, 499])
+def test_a_4xx_is_not_an_error_of_the_server(spans: Spans, added: Added, status: int) -> None:
     async def missing(scope: Any, receive: Any, send: Any) -> None:
-        await start(send, 404)
+        await start(send, status)
         await body(send)
 
     asgi_call(ASGIMiddleware(missing, tracer_provider=spans.provider))
@@ -513,7 +524,8 @@ def test_an_unsampled_request_is_counted_and_its_context_goes_on(added: Added) -
 
 
 def test_a_sampled_request_leaves_an_exemplar(spans: Spans, added: Added) -> None:
-    asgi_call(ASGIMiddleware(ok, tracer_provider=spans.provider))
+    # A method of its own: a bucket takes an exemplar a second, and may have taken one just now.
+    asgi_call(ASGIMiddleware(ok, tracer_provider=spans.provider), "TRACE")
     context = spans.server().get_span_context()
     assert context is not None
     held = {
