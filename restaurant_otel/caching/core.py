@@ -15,9 +15,10 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from restaurant_otel.caching import catalog, scripts
@@ -38,7 +39,8 @@ logger = logging.getLogger("restaurant_otel")
 _ROUNDS: Final = 4
 """How often an operation starts over because the breaker opened or closed, or a bulk deletion was made, under it."""
 _STRIPES: Final = 1024
-_DELETED: Final = object()
+_BATCH: Final = 500
+"""Names in one exchange: more of them would hold up the others on the connection, and run into the time-out."""
 
 
 class Replied(Exception):  # noqa: N818 - not a failure of the connection: Redis answered, and said no
@@ -375,24 +377,35 @@ class Core:
         """The fresh values among `keys`."""
         names = {key: checked(key) for key in keys}
         found: dict[str, Any] = {}
-        asked: list[tuple[str, str, tuple[int, int]]] = []
-        for key, name in names.items():
+        for batch in batched(names):
+            found |= await self._get_batch({key: names[key] for key in batch}, declared, group)
+        return found
+
+    async def _get_batch(self, names: dict[str, str], declared: Any, group: Group) -> dict[str, Any]:
+        entries: dict[str, tuple[Entry | None, bool]] = {}
+        asked: dict[str, tuple[int, int]] = {}  # what memory does not have, and the stamps to fill it by
+        for name in names.values():
             entry = self.memory.get(name, time.monotonic()) if self.reads_memory else None
-            if entry is not None or not self.uses_redis:
-                found[key] = self.show(name, entry, _DELETED, declared, group, remote=False)
-            else:
-                asked.append((key, name, self._stamp(name)))
-        replies = await self._read([name for _, name, _ in asked]) if asked else []
-        for index, (key, name, stamp) in enumerate(asked):
+            if entry is None:
+                asked[name] = self._stamp(name)
+            entries[name] = entry, False
+        replies = await self._read(list(asked)) if asked else None
+        for index, (name, stamp) in enumerate(asked.items()):
             if replies is None:
-                entry = self.memory.get(name, time.monotonic())
-            else:
-                raw = replies[index]
-                entry = await self.vouched(name, raw, replies[-1], group) if raw is not None else None
-                if entry is not None and self.config.two_tier:
-                    self._fill(name, entry, stamp)
-            found[key] = self.show(name, entry, _DELETED, declared, group, remote=replies is not None)
-        return {key: found[key] for key in names if found[key] is not _DELETED}
+                entries[name] = self.memory.get(name, time.monotonic()), False
+                continue
+            raw = replies[index]
+            entry = await self.vouched(name, raw, replies[-1], group) if raw is not None else None
+            if entry is not None and self.config.two_tier:
+                self._fill(name, entry, stamp)
+            entries[name] = entry, True
+        found: dict[str, Any] = {}
+        for key, name in names.items():
+            entry, remote = entries[name]
+            value = self.show(name, entry, UNDECODED, declared, group, remote=remote)
+            if value is not UNDECODED:
+                found[key] = value
+        return found
 
     async def exists(self, key: str, group: Group) -> bool:
         """Whether `key` has a fresh value. Not a lookup: counted neither as hit nor as miss."""
@@ -447,6 +460,12 @@ class Core:
 
     async def set_many(self, entries: dict[str, Entry], group: Group) -> bool:
         """Store `entries` by name; whether they are kept, in Redis or, while it is away, in memory."""
+        kept = True
+        for batch in batched(entries):
+            kept = await self._set_batch({name: entries[name] for name in batch}, group) and kept
+        return kept
+
+    async def _set_batch(self, entries: dict[str, Entry], group: Group) -> bool:
         for _ in range(_ROUNDS):
             if not self.uses_redis:
                 if self._aside(lambda: self._keep(entries)):
@@ -630,6 +649,9 @@ class Core:
         """Delete; how many there were (while Redis is away: in memory)."""
         names = list(dict.fromkeys(map(checked, keys)))
         group.deletes.add(len(names))
+        return sum([await self._delete_batch(batch) for batch in batched(names)])
+
+    async def _delete_batch(self, names: list[str]) -> int:
         for _ in range(_ROUNDS):
             if not self.uses_redis:
                 gone: list[int] = []
@@ -711,6 +733,13 @@ class Core:
             return 0
         gone: int | None = await self.through("scan", unlink, self.link, self.keys.everything())
         return gone or 0
+
+
+def batched(names: Iterable[str]) -> Iterator[list[str]]:
+    """`names` in lists that are short enough for one exchange."""
+    rest = iter(names)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch
 
 
 def lifetime(entry: Entry) -> int:

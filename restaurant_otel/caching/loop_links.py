@@ -2,7 +2,7 @@
 
 Commands are written as they come and replies belong to them in order, so many tasks share one connection without
 waiting for another. A cancelled caller leaves its place in that order, and its reply is dropped when it comes: no
-reply ever reaches another caller. One timer watches the oldest command; if it is overdue, the
+reply ever reaches another caller. One timer watches the oldest command; if no reply comes for too long, the
 connection is closed and everything waiting on it fails.
 
 See `links` for what a link is, and for the blocking ones.
@@ -86,6 +86,7 @@ class _Wire:
         self._queue: deque[_Waiting] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._overdue: _Waiting | None = None
+        self._heard = self._graced = 0.0
         self.alive = True
         self._reader = self._loop.create_task(self._read(), name="restaurant-otel cache reader")
 
@@ -135,6 +136,7 @@ class _Wire:
                 except ResponseError as response:
                     reply = response
                 waiting = self._queue[0]
+                self._heard = self._loop.time()  # nobody is overdue while replies keep coming
                 waiting.replies.append(reply)
                 if len(waiting.replies) == waiting.count:
                     self._queue.popleft()
@@ -154,11 +156,11 @@ class _Wire:
         if not self._queue:
             return
         oldest = self._queue[0]
-        left = oldest.sent + self._timeout - self._loop.time()
-        if left <= 0 and oldest is self._overdue:
+        left = max(oldest.sent, self._heard) + self._timeout - self._loop.time()
+        if left <= 0 and self._overdue is oldest and self._graced == self._heard:
             self.fail(RedisTimeoutError(f"no reply from Redis in {self._timeout:g} s"))
             return
-        self._overdue = oldest
+        self._overdue, self._graced = (oldest, self._heard) if left <= 0 else (None, 0.0)
         self._timer = self._loop.call_later(left if left > 0 else _GRACE, self._watch)
 
 

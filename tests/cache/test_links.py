@@ -101,6 +101,18 @@ def test_an_event_loop_held_up_by_the_app_is_no_outage(shared_redis: RedisServer
     asyncio.run(scenario())
 
 
+def test_twenty_thousand_tasks_at_once_are_no_outage(shared_redis: RedisServer, namespace: str) -> None:
+    """The last of them waits for longer than the time-out; but replies keep coming."""
+
+    async def scenario() -> None:
+        async with AsyncCache(shared_redis.url, namespace=namespace) as cache:
+            await cache.set("k", "value")
+            assert set(await asyncio.gather(*(cache.get("k") for _ in range(20_000)))) == {"value"}
+            assert cache.stats().errors == 0
+
+    asyncio.run(scenario())
+
+
 def test_one_async_cache_serves_one_loop_after_another_and_several_at_once(
     shared_redis: RedisServer, namespace: str
 ) -> None:

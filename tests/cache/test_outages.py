@@ -407,7 +407,9 @@ def test_values_from_the_fallback_are_the_callers_own(make: Make, own_redis: Red
 # --- under load ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", ["hang", "kill", "hold", "cut"])
+@pytest.mark.parametrize(
+    "fault", ["hang", "kill", *(pytest.param(fault, marks=pytest.mark.slow) for fault in ("hold", "cut"))]
+)
 def test_under_load_nothing_raises_nothing_is_lost_and_nothing_old_is_read(
     make: Make, own_redis: RedisServer, fault: str
 ) -> None:

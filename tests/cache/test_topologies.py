@@ -57,7 +57,7 @@ def test_a_cluster_with_a_hung_primary_is_an_outage_that_ends(make: Make, tmp_pa
         cluster.stop()
 
 
-@pytest.mark.parametrize("fault", ["kill", "hang"])
+@pytest.mark.parametrize("fault", ["kill", pytest.param("hang", marks=pytest.mark.slow)])
 def test_after_a_fail_over_the_new_master_is_used_and_nothing_deleted_is_back(
     make: Make, sentinels: SentinelPair, fault: str
 ) -> None:
