@@ -1,0 +1,61 @@
+"""Forks at bad moments: nothing hangs, nothing is counted twice, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.load import Load, settled
+from tests.support.otlp import SERVER, Receiver
+from tests.support.processes import Process
+from tests.support.servers import ROOT, Server, clean_env
+from tests.system.apps.routes import FLASK
+
+
+@pytest.mark.parametrize("how", ["quiet", "thread", "hammered", "nested"])
+def test_a_program_that_forks_counts_exactly(tmp_path: Path, how: str) -> None:
+    program = Process(
+        [sys.executable, "-m", "tests.faults.forking", how], env=clean_env(), cwd=ROOT, log=tmp_path / "log"
+    )
+    try:
+        assert program.wait(within=45) == 0, program.output()
+    finally:
+        program.kill()  # its children too, should one hang
+    result = json.loads(program.output())
+    assert result["counted"] == result["expected"]
+    assert result["in_flight"] == 0
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "gunicorn-gthread"])
+def test_workers_forked_from_a_used_app_start_from_zero_and_add_to_it(
+    serve: Callable[..., Server], server: str
+) -> None:
+    running = serve(server, "tests.system.apps.used_before_fork:app", workers=3, args=("--preload",))
+    with Load(running.url, ["/items/1"], connections=4) as load:
+        load.until(200)
+    number = settled(running, load.answered, http_route=FLASK.item)
+    assert number in (load.answered, load.answered + 3), "each worker's own are counted once"
+    assert {settled(running, number, http_route=FLASK.item) for _ in range(6)} == {number}
+
+
+def test_spans_are_exported_by_workers_forked_from_a_used_app(
+    serve: Callable[..., Server], otlp_http: Receiver
+) -> None:
+    running = serve(
+        "gunicorn",
+        "tests.system.apps.used_before_fork:app",
+        workers=2,
+        args=("--preload",),
+        env=otlp_http.env(),
+    )
+    with Load(running.url, ["/items/2"], connections=4) as load:
+        load.until(60)
+    running.stop()
+    spans = [span for span in otlp_http.spans(SERVER) if span.attributes["url.path"] == "/items/2"]
+    assert len(spans) == load.answered
+    before = [span for span in otlp_http.spans(SERVER) if span.attributes["url.path"] == "/items/1"]
+    assert len(before) == 3, "spans from before the fork are sent once, not by every worker"
