@@ -17,7 +17,7 @@ from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware as Contri
 from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware as ContribWSGI
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -32,6 +32,7 @@ from starlette_exporter import PrometheusMiddleware
 
 from restaurant_otel import ASGIMiddleware, WSGIMiddleware, catalog
 from restaurant_otel.metrics import HistogramPoint, registry
+from restaurant_otel.tracing.queue import SpanQueue
 
 Message: TypeAlias = MutableMapping[str, Any]
 ASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
@@ -73,10 +74,12 @@ class Pipeline:
     ``OTEL_TRACES_SAMPLER=always_off``.
     """
 
+    batch_processor: Callable[[SpanExporter], SpanProcessor] = BatchSpanProcessor
+
     def __init__(self, *, sampled: bool) -> None:
         self.exporter = DroppingExporter()
         self.tracer_provider = TracerProvider(sampler=DEFAULT_ON if sampled else ALWAYS_OFF)
-        self.tracer_provider.add_span_processor(BatchSpanProcessor(self.exporter))
+        self.tracer_provider.add_span_processor(self.batch_processor(self.exporter))
         self.reader = InMemoryMetricReader()
         self.meter_provider = MeterProvider([self.reader])
 
@@ -98,6 +101,12 @@ class Pipeline:
             for point in metric.data.data_points
             if isinstance(point, HistogramDataPoint)
         )
+
+
+class OurPipeline(Pipeline):
+    """The same with our own batch processor, as `instrument` sets it up where the app has no provider."""
+
+    batch_processor = SpanQueue
 
 
 def _none() -> int:
@@ -152,8 +161,10 @@ def asgi_bare(app: ASGIApp | None = None) -> Subject[ASGIApp]:
     return Subject(app or starlette_app())
 
 
-def asgi_ours(app: ASGIApp | None = None, *, sampled: bool = True, **settings: Any) -> Subject[ASGIApp]:
-    pipeline = Pipeline(sampled=sampled)
+def asgi_ours(
+    app: ASGIApp | None = None, *, sampled: bool = True, sdk_pipeline: bool = False, **settings: Any
+) -> Subject[ASGIApp]:
+    pipeline = Pipeline(sampled=sampled) if sdk_pipeline else OurPipeline(sampled=sampled)
     app = ASGIMiddleware(app or starlette_app(), tracer_provider=pipeline.tracer_provider, **settings)
     return Subject(app, pipeline.spans, _our_requests, pipeline.flush, int(sampled), counts=True)
 
@@ -192,6 +203,7 @@ def asgi_starlette_exporter() -> Subject[ASGIApp]:
 ASGI: dict[str, Callable[[], Subject[ASGIApp]]] = {
     "bare": asgi_bare,
     "ours 100 %": asgi_ours,
+    "ours 100 %, the SDK's batch processor": lambda: asgi_ours(sdk_pipeline=True),
     "ours 0 %": lambda: asgi_ours(sampled=False),
     "contrib 100 %": asgi_contrib,
     "contrib 100 %, server span only": lambda: asgi_contrib(inner_spans=False),
@@ -224,7 +236,7 @@ def flask_app() -> Flask:
 
 
 def wsgi_ours(make: Callable[[], WSGIApp], *, sampled: bool = True) -> Subject[WSGIApp]:
-    pipeline = Pipeline(sampled=sampled)
+    pipeline = OurPipeline(sampled=sampled)
     app = make()
     if isinstance(app, Flask):
         ours = WSGIMiddleware(app.wsgi_app, tracer_provider=pipeline.tracer_provider)

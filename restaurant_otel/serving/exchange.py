@@ -143,12 +143,9 @@ class HttpExchange(Exchange):
         line.active.add(-1)
         key = (self._route or self.route, status, problem)
         series = line.known.get(key) or line.series(key)
-        if self.recording:
-            context = self._span.get_span_context()
-            if context.trace_flags & 1:
-                series.duration.record_with_exemplar(seconds, context.trace_id, context.span_id)
-            else:
-                series.duration.record(seconds)
+        context = self._span.get_span_context() if self.recording else None
+        if context is not None and context.trace_flags & 1:
+            series.record_duration(seconds, self._started + seconds, context)
         else:
             series.duration.record(seconds)
         if self._first_byte is not None:

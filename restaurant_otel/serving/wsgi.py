@@ -12,9 +12,10 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Any, Final, TypeAlias
 
-from opentelemetry.context import detach
+from opentelemetry.context import Context, attach, detach
 
 from restaurant_otel.conventions import content_length, error_type, wsgi_attributes, wsgi_status
+from restaurant_otel.current import serving
 from restaurant_otel.errors import survived
 from restaurant_otel.routes import WsgiRoutes
 from restaurant_otel.serving.exchange import CLIENT_DISCONNECT, INCOMPLETE, HttpExchange
@@ -86,7 +87,8 @@ class WsgiExchange(HttpExchange):
             return body
         if type(body) is list or type(body) is tuple:
             return ReadyBody(self, body)
-        return SizedBody(self, body) if hasattr(body, "__len__") else Body(self, body)
+        context = serving(self, self._span, self._context)
+        return (SizedBody if hasattr(body, "__len__") else Body)(self, body, context)
 
     def _follow_file(self, body: Any) -> bool:
         """Notice the close of a file that the server sends its own way; False where it cannot be noticed."""
@@ -172,10 +174,11 @@ class ReadyBody:
 class Body:
     """A response body on its way to the server. Iterated by one thread at a time."""
 
-    __slots__ = ("_body", "_exchange", "_iterator", "_whole")
+    __slots__ = ("_body", "_context", "_exchange", "_iterator", "_whole")
 
-    def __init__(self, exchange: WsgiExchange, body: Iterable[bytes]) -> None:
+    def __init__(self, exchange: WsgiExchange, body: Iterable[bytes], context: Context) -> None:
         self._exchange = exchange
+        self._context = context
         self._body = body
         self._iterator: Iterator[bytes] | None = None
         self._whole = False
@@ -186,7 +189,7 @@ class Body:
     def __next__(self) -> bytes:
         # Attached for this part only: a body that is never iterated to its end would leave its context to
         # the thread's next request.
-        token = self._exchange.attach()
+        token = attach(self._context)
         try:
             if self._iterator is None:
                 self._iterator = iter(self._body)

@@ -536,6 +536,27 @@ def test_a_sampled_request_leaves_an_exemplar(spans: Spans, added: Added) -> Non
     assert f"{context.trace_id:032x}" in held
 
 
+def test_a_slow_request_leaves_its_exemplar_whatever_came_just_before(spans: Spans, added: Added) -> None:
+    async def waits(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(float(scope["path"][1:]))
+        await ok(scope, receive, send)
+
+    app = ASGIMiddleware(waits, tracer_provider=spans.provider)
+    for seconds in ("0", "0", "0.06", "0"):
+        asgi_call(app, "CONNECT", f"/{seconds}")
+    slow = next(
+        span for span in spans.all() if (span.attributes or {})["url.path"] == "/0.06"
+    ).get_span_context()
+    assert slow is not None
+    held = {
+        dict(labels)["le"]: exemplar["trace_id"]
+        for (name, labels), exemplar in added().exemplars.items()
+        if name.startswith("http_server_request_dur") and dict(labels)["http_request_method"] == "CONNECT"
+    }
+    assert f"{slow.trace_id:032x}" in held.values()
+    assert len(held) == 2
+
+
 def test_lifespan_and_unknown_scopes_pass_through() -> None:
     seen = []
 
