@@ -74,7 +74,7 @@ class Table:
 
 
 class Tables:
-    """The series of all sources. Any thread: what changes them holds the lock, and they only grow meanwhile.
+    """The series of all sources. Any thread: the lock is held for a step at a time, between which they only grow.
 
     Two scrapes may go on at once, one a few lines ahead of the other; so a reader never trusts an address that
     lies beyond the slots it holds.
@@ -167,7 +167,8 @@ class Tables:
         for table in tables:
             for first in range(0, len(table.keys), step):
                 rows = range(first, min(first + step, len(table.keys)))
-                points = points_of(table, rows, snapshots, start)
+                with self.lock:  # without a global interpreter lock nobody else may be making columns longer
+                    points = points_of(table, rows, snapshots, start)
                 if points:
                     yield Family(table.metric, points)
 

@@ -110,7 +110,7 @@ class Registry:
         self._group: groups.Group | None = None
         self._forked_from: groups.Leader | None = None
         self._pid = os.getpid()
-        self._held = False
+        self._held_by: int | None = None  # the thread that is about to fork
         self._told: Exception | None = None
         _hook_forks(self)
 
@@ -356,11 +356,13 @@ class Registry:
 
     def before_fork(self) -> None:
         """Let whoever holds the lock finish, so that the child finds nothing half done. Waits a second at most."""
-        self._held = self.lock.acquire(timeout=1)
+        if self.lock.acquire(timeout=1):
+            self._held_by = threading.get_ident()
 
     def after_fork_in_parent(self) -> None:
         """From now on this process may have siblings."""
-        if self._held:
+        if self._held_by == threading.get_ident():
+            self._held_by = None
             self.lock.release()
         if self._group is None:
             self._forked_from = self._forked_from or groups.leader(os.getpid())
@@ -370,7 +372,7 @@ class Registry:
         """Begin at zero, in memory of its own; every cell that was handed out before the fork goes on."""
         self.lock = threading.RLock()
         self._pid = os.getpid()
-        self._held = False
+        self._held_by = None
         self.attached = False
         self.start_time = time.time()
         self._forked_from = self._forked_from or groups.leader(os.getppid())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import shutil
@@ -401,6 +402,31 @@ def test_a_disk_that_fills_up_later_loses_no_count(group: Path) -> None:
     assert seen_by_other == 2, "what was in the file before goes on counting there"
     assert counted == 1
     assert same_size
+
+
+def test_without_descriptors_there_is_no_answer_rather_than_one_without_the_others(
+    worker: Callable[[], Puppet],
+) -> None:
+    """An answer without some of the workers would look as if counters had been reset."""
+    other = worker()
+    other.counts(4)
+
+    def poor() -> list[object]:
+        registry = Registry()
+        registry.attach()
+        registry.counter(ORDERS).bind("north").add(1)
+        before = numbers(registry)[NORTH]
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            answer: object = numbers(registry)[NORTH]
+        except OSError as error:
+            answer = error.errno
+        registry.counter(ORDERS).bind("north").add(1)  # counting goes on
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        return [before, answer, numbers(registry)[NORTH]]
+
+    assert in_child(poor) == [5, errno.EMFILE, 6]
 
 
 def test_a_program_that_closes_all_descriptors_gets_no_lines_of_ours_in_its_files(

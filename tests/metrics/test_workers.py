@@ -403,6 +403,29 @@ def test_a_fork_while_other_threads_are_busy_neither_hangs_nor_counts_twice(priv
     assert in_child(parent) == [1.0] * 20
 
 
+def test_threads_that_fork_at_once_do_not_lock_each_other_out(private_root: Path) -> None:
+    def parent() -> float:
+        registry = Registry()
+        registry.counter(ORDERS).bind("north").add(1)
+
+        def fork() -> None:
+            for _ in range(20):
+                pid = os.fork()
+                if pid == 0:
+                    os._exit(0)
+                os.waitpid(pid, 0)
+
+        threads = [threading.Thread(target=fork) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        registry.counter(ORDERS).bind("south").add(1)
+        return float(numbers(registry)[NORTH])
+
+    assert in_child(parent) == 1
+
+
 def test_the_parents_file_does_not_live_on_in_its_children(group: Path) -> None:
     """A child inherits descriptors and mappings; a dead parent must be seen to be dead nevertheless."""
     read, write = os.pipe()
