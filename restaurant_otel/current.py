@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import Final, Protocol, cast
 
 from opentelemetry.context import Context, create_key, get_current
-from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
-_REQUEST_KEY: Final = create_key("restaurant-otel-request")
-# The API keeps the span under a key of its own, which a context with nothing else in it shows.
-_SPAN_KEY: Final[str] = next(iter(set_span_in_context(INVALID_SPAN, Context())))
+REQUEST_KEY: Final = create_key("restaurant-otel-request")
+"""Where a context holds the request."""
+
+SPAN_KEY: Final[str] = next(iter(set_span_in_context(INVALID_SPAN, Context())))
+"""Where a context holds the span: the API's own key, which a context with nothing else in it shows."""
 
 
 class Served(Protocol):
@@ -27,15 +29,9 @@ class Served(Protocol):
         """Add `seconds` to a phase of the ``Server-Timing`` header; nothing where that is not wanted."""
 
 
-def serving(request: Served, span: Span, context: Context) -> Context:
-    """`context` with `request` and its `span` in it: what is attached while the request is served."""
-    # Written out instead of two calls of set_value: 0.2 us, where those take 0.9.
-    return Context({**context, _SPAN_KEY: span, _REQUEST_KEY: request})
-
-
 def current_request() -> Served | None:
     """The request being served in this context; None outside of one."""
-    return cast("Served | None", get_current().get(_REQUEST_KEY))
+    return cast("Served | None", get_current().get(REQUEST_KEY))
 
 
 def current_route() -> str | None:

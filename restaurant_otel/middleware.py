@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, TypeAlias
 
 from anyio.to_thread import run_sync
-from opentelemetry.context import detach
+from opentelemetry.context import attach, detach
 
 from restaurant_otel import sql, telemetry
 from restaurant_otel.conventions import wsgi_path
@@ -113,7 +113,7 @@ class ASGIMiddleware(_Middleware):
         if exchange is None:
             await self.app(scope, receive, send)
             return
-        token = exchange.attach()
+        token = attach(exchange.context())
         try:
             await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
@@ -186,7 +186,7 @@ class WSGIMiddleware(_Middleware):
             exchange = None
         if exchange is None:
             return self.app(environ, start_response)
-        token = exchange.attach()
+        token = attach(exchange.context())
         try:
             body = self.app(environ, exchange.start_response)
         except BaseException as error:

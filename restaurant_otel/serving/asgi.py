@@ -37,7 +37,8 @@ class AsgiExchange(HttpExchange):
         length = found.get(b"content-length")
         # Without a length the body, if there is one, is counted as it is read.
         size = None if length is None else content_length(length)
-        line = observer.lines.find(get("method", "GET"), get("scheme", "http"), get("http_version", ""))
+        key = (get("method", "GET"), get("scheme", "http"), get("http_version", ""))
+        line = observer.lines.known.get(key) or observer.lines.find(key)
         HttpExchange.__init__(self, observer, routes, scope, line, found, size)
         self._receive = receive
         self._send = send

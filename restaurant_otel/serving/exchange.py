@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, Final
 
-from opentelemetry.context import attach, get_current
+from opentelemetry.context import Context, get_current
 from opentelemetry.trace import NonRecordingSpan, Span, StatusCode
 
 from restaurant_otel import catalog
-from restaurant_otel.current import serving
+from restaurant_otel.current import REQUEST_KEY, SPAN_KEY
 from restaurant_otel.metrics.registry import registry
 from restaurant_otel.routes import AsgiRoutes, WsgiRoutes
 from restaurant_otel.serving.observer import Observer
@@ -73,12 +73,13 @@ class Exchange:
         """The span's attributes at its beginning."""
         raise NotImplementedError
 
-    def attach(self) -> Any:
-        """Make this the request being served in the current context; the caller detaches by what is returned.
+    def context(self) -> Context:
+        """The context in which this is the request being served, to be attached by whoever runs the app.
 
-        The context is made anew each time: one kept here would make each request a cycle for the collector.
+        It is made anew each time: one kept here would make each request a cycle for the collector.
         """
-        return attach(serving(self, self._span, self._context))
+        # Written out instead of two calls of set_value: 0.2 us, where those take 0.9.
+        return Context({**self._context, SPAN_KEY: self._span, REQUEST_KEY: self})
 
     @property
     def route(self) -> str | None:
@@ -141,7 +142,8 @@ class HttpExchange(Exchange):
         """
         line = self._line
         line.active.add(-1)
-        key = (self._route or self.route, status, problem)
+        route = self._route or self._routes.template(self._carrier)
+        key = (route, status, problem)
         series = line.known.get(key) or line.series(key)
         context = self._span.get_span_context() if self.recording else None
         if context is not None and context.trace_flags & 1:
@@ -155,7 +157,7 @@ class HttpExchange(Exchange):
         series.response_size.record(self._response_size)
         if outcome is not None:
             interrupted = registry().counter(catalog.HTTP_SERVER_INTERRUPTED)
-            interrupted.bind(line.method, self._route, outcome).add(1)
+            interrupted.bind(line.method, route, outcome).add(1)
         if self.recording and self._own_span:
             self._end_span(series, outcome, error)
 

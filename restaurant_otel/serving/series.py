@@ -98,18 +98,16 @@ class RequestLines:
     """All request lines of a middleware, by what the server says of the request."""
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[Any, Any, Any], RequestLine] = {}
+        self.known: dict[tuple[Any, Any, Any], RequestLine] = {}
+        """Those seen so far, by method, scheme and version as they come."""
 
-    def find(self, method: Any, scheme: Any, version: Any) -> RequestLine:
-        """The line for values as they come; what is not known becomes ``_OTHER``, or absent. Any thread."""
-        line = self._lines.get((method, scheme, version))
+    def find(self, key: tuple[Any, Any, Any]) -> RequestLine:
+        """The line for values that are not `known` yet: what is no standard becomes ``_OTHER``, or absent."""
+        method, scheme, version = key
+        normal = (known_method(method), known_scheme(scheme), known_version(version))
+        line = self.known.get(normal)
         if line is None:
-            known = (known_method(method), known_scheme(scheme), known_version(version))
-            line = self._lines.get(known)
-            if line is None:
-                line = self._lines[known] = RequestLine(*known)
-            if method in KNOWN_METHODS and scheme == known[1] and known[2] is not None:
-                self._lines[method, scheme, version] = (
-                    line  # a handful; what clients invent is not remembered
-                )
+            line = self.known[normal] = RequestLine(*normal)
+        if method in KNOWN_METHODS and scheme == normal[1] and normal[2] is not None:
+            self.known[key] = line  # a handful; what clients invent is not remembered
         return line

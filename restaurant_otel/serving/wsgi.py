@@ -15,7 +15,6 @@ from typing import Any, Final, TypeAlias
 from opentelemetry.context import Context, attach, detach
 
 from restaurant_otel.conventions import content_length, error_type, wsgi_attributes, wsgi_status
-from restaurant_otel.current import serving
 from restaurant_otel.errors import survived
 from restaurant_otel.routes import WsgiRoutes
 from restaurant_otel.serving.exchange import CLIENT_DISCONNECT, INCOMPLETE, HttpExchange
@@ -37,7 +36,8 @@ class WsgiExchange(HttpExchange):
     ) -> None:
         get = environ.get
         version = get("SERVER_PROTOCOL", "")[5:]  # after "HTTP/"
-        line = observer.lines.find(get("REQUEST_METHOD", "GET"), get("wsgi.url_scheme", "http"), version)
+        key = (get("REQUEST_METHOD", "GET"), get("wsgi.url_scheme", "http"), version)
+        line = observer.lines.known.get(key) or observer.lines.find(key)
         length = get("CONTENT_LENGTH")
         size = None if not length else content_length(length)
         HttpExchange.__init__(self, observer, routes, environ, line, observer.pick_wsgi(environ), size)
@@ -87,8 +87,7 @@ class WsgiExchange(HttpExchange):
             return body
         if type(body) is list or type(body) is tuple:
             return ReadyBody(self, body)
-        context = serving(self, self._span, self._context)
-        return (SizedBody if hasattr(body, "__len__") else Body)(self, body, context)
+        return (SizedBody if hasattr(body, "__len__") else Body)(self, body, self.context())
 
     def _follow_file(self, body: Any) -> bool:
         """Notice the close of a file that the server sends its own way; False where it cannot be noticed."""
