@@ -7,15 +7,14 @@ not for the host app's own errors, which pass through untouched.
 from __future__ import annotations
 
 import logging
-import threading
 
-from restaurant_otel import catalog
+from restaurant_otel import catalog, forks
 
 logger = logging.getLogger("restaurant_otel")
 
 _MOST_PLACES = 1000  # so that the memory of what was logged stays bounded, whatever happens
 _logged: set[tuple[str, type[BaseException], str]] = set()
-_lock = threading.Lock()
+_lock = forks.Lock()
 
 
 def survived(part: str, error: BaseException) -> None:

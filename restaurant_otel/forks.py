@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from weakref import WeakMethod
 
@@ -23,6 +24,28 @@ def follow(
     if hasattr(os, "register_at_fork"):
         hooks = {"before": before, "after_in_parent": in_parent, "after_in_child": in_child}
         os.register_at_fork(**{name: _weak(method) for name, method in hooks.items() if method is not None})
+
+
+class Lock:
+    """A lock that a forked child finds free, whoever held it in the parent.
+
+    For what is changed in one step: a child may find a change of several steps half made.
+    """
+
+    __slots__ = ("__weakref__", "_lock")
+
+    def __init__(self) -> None:
+        self._renew()
+        follow(in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 def _weak(method: Callable[[], None]) -> Callable[[], None]:

@@ -22,7 +22,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
-from restaurant_otel import identity
+from restaurant_otel import forks, identity
 from restaurant_otel._version import __version__
 from restaurant_otel.errors import survived
 from restaurant_otel.metrics.otlp import build_metric_reader
@@ -37,6 +37,35 @@ from restaurant_otel.tracing.tail import TailSampler
 logger = logging.getLogger(__name__)
 
 Signal = Literal["TRACES", "METRICS"]
+
+
+class _SetUp:
+    """The lock under which everything is set up. A fork waits for it, so that no child finds things half made."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._held = False
+        forks.follow(before=self._before_fork, in_parent=self._in_parent, in_child=self._in_child)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def _before_fork(self) -> None:
+        self._held = self._lock.acquire(timeout=_FORK_SECONDS)
+
+    def _in_parent(self) -> None:
+        if self._held:
+            self._lock.release()
+
+    def _in_child(self) -> None:
+        self._lock = threading.RLock()
+
+
+_FORK_SECONDS: Final = 2.0
+set_up_lock: Final = _SetUp()
 
 
 class Telemetry:
@@ -78,7 +107,6 @@ def disabled() -> bool:
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
-_lock = threading.RLock()
 _global: Telemetry | None = None
 _mirror: MirrorReader | None = None
 _owned: list[TracerProvider | MeterProvider] = []
@@ -99,7 +127,7 @@ def telemetry_for(settings: Settings) -> Telemetry:
     Never raises: what cannot be set up is logged, and left out. Any thread.
     """
     global _global
-    with _lock:
+    with set_up_lock:
         if settings.tracer_provider is None and settings.meter_provider is None:
             if _global is None:
                 _global = _set_up(settings)
@@ -143,8 +171,8 @@ def _own_tracer_provider(resource: Resource, settings: Settings) -> TracerProvid
     if not exporters:
         return None
     provider = tracer_provider_with(exporters, resource, settings)
-    trace.set_tracer_provider(provider)
     _owned.append(provider)
+    trace.set_tracer_provider(provider)
     return provider
 
 
@@ -179,8 +207,8 @@ def _set_up_metrics(given: metrics.MeterProvider | None, resource: Resource) -> 
     readers: list[Any] = [_mirror]
     readers += [build_metric_reader(make(), registry(), resource) for make in _exporters("METRICS")]
     own = MeterProvider(readers, resource)
-    metrics.set_meter_provider(own)
     _owned.append(own)
+    metrics.set_meter_provider(own)
 
 
 def _host_meter_provider() -> metrics.MeterProvider | None:

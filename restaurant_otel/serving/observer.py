@@ -7,7 +7,6 @@ anything behind here but numbers.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
 from typing import Any, Final
@@ -22,7 +21,7 @@ from restaurant_otel.metrics.registry import registry
 from restaurant_otel.serving.headers import HeaderCapture
 from restaurant_otel.serving.series import RequestLines
 from restaurant_otel.settings import Settings
-from restaurant_otel.telemetry import telemetry_for
+from restaurant_otel.telemetry import set_up_lock, telemetry_for
 from restaurant_otel.tracing.propagation import Found
 
 _BASE_HEADERS: Final = frozenset({b"host", b"user-agent", b"content-length"})
@@ -53,7 +52,6 @@ class Observer:
         sizes = {"http.request.body.size", "http.response.body.size"}
         self.adds_at_end = bool(self._response_headers) or bool(self.opt_in & sizes)
         self._ready = False
-        self._getting_ready = threading.Lock()
 
     def get_ready(self) -> None:
         """Find or make the providers, and join the other workers.
@@ -62,7 +60,7 @@ class Observer:
         """
         if not self.cells.attached:
             self.cells.attach()
-        with self._getting_ready:
+        with set_up_lock:
             if not self._ready:
                 self.telemetry = telemetry_for(self.settings)
                 self.spans = self.telemetry.spans

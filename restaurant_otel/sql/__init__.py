@@ -14,19 +14,19 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from opentelemetry.trace import Tracer
 from wrapt import register_post_import_hook
 
+from restaurant_otel import forks
 from restaurant_otel.errors import survived
 
 if TYPE_CHECKING:
     from restaurant_otel.sql.observation import Observation
 
-_lock = threading.Lock()
+_lock = forks.Lock()
 _wanted: list[tuple[Callable[[], Tracer | None] | None, bool]] = []
 _observation: Observation | None = None
 

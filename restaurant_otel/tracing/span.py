@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 import traceback
 from collections.abc import Mapping
 from time import time_ns
@@ -25,12 +24,14 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 
+from restaurant_otel import forks
+
 logger = logging.getLogger(__name__)
 
 # One lock for all spans: it guards what the app does to its own span, which is rare and short. The request
 # path itself writes from one thread and takes no lock.
-_lock = threading.Lock()
-_ending = threading.Lock()
+_lock = forks.Lock()
+_ending = forks.Lock()
 
 
 class Pipeline:
