@@ -22,20 +22,23 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
-from restaurant_otel.caching.address import direct_url, parse
+from restaurant_otel.caching.address import Address, direct_url, parse
 from restaurant_otel.caching.codecs import Packer
 from restaurant_otel.caching.core import Config, Core
 from restaurant_otel.caching.decorator import AsyncCached, Cached, cached, cached_async
 from restaurant_otel.caching.driver import Driver, Loops, Threads, run
 from restaurant_otel.caching.entry import UNDECODED, Entry
 from restaurant_otel.caching.keys import Keyspace, checked, checked_pattern, checked_tags
+from restaurant_otel.caching.leases import Leases
 from restaurant_otel.caching.links import Link, blocking_link, primaries
 from restaurant_otel.caching.listener import Listener
 from restaurant_otel.caching.loading import CacheTimeout, Loader, Policy
 from restaurant_otel.caching.locks import AsyncLock, Lock, LockTimeout
 from restaurant_otel.caching.loop_links import loop_link
 from restaurant_otel.caching.maintenance import Maintenance
+from restaurant_otel.caching.reading import Reader
 from restaurant_otel.caching.telemetry import Counts, Group, Stats, of_all_workers, of_process
+from restaurant_otel.caching.writing import Writer
 
 __all__ = [
     "AsyncCache",
@@ -132,32 +135,35 @@ class _Base:
             driver,
             limits=(max_entries, max_bytes, journal_limit),
         )
+        self._reader = Reader(self._core)
+        self._writer = Writer(self._core, self._reader)
+        self._leases = Leases(self._core)
+        self._loader = Loader(self._core, self._reader, self._writer, self._leases)
+        self._parts = self._core, self._writer, self._loader
         self._maintenance: Maintenance | None = None
         self._listener: Listener | None = None
-        if local:
-            self._loader = Loader(self._core, lambda _, __: None, lambda _: None)
-        else:
-            self._maintain(partial(blocking_link, address, timeout))
-            if config.two_tier:
-                self._listener = Listener(self._core, primaries(address, timeout))
-                self._core.ensure_maintained = self._ensure_both
+        if not local:
+            self._maintain(address)
         self._group = self._core.telemetry.group(None)
         self._memory_get = self._core.memory.get
         if not _caches:
             _forget_in_children()
         _caches.add(self)
 
-    def _maintain(self, make_link: Callable[[], Link]) -> None:
-        maintenance = Maintenance(self._core, make_link)
-        self._maintenance = maintenance
-        self._loader = Loader(self._core, maintenance.hold, maintenance.release)
-        self._core.ensure_maintained = maintenance.ensure
-        self._core.on_trip = maintenance.tripped
+    def _maintain(self, address: Address) -> None:
+        core = self._core
+        make_link = partial(blocking_link, address, core.config.timeout)
+        maintenance = self._maintenance = Maintenance(core, self._leases, make_link)
+        core.on_trip = maintenance.tripped
+        core.ensure_maintained = maintenance.ensure
+        if core.config.two_tier:
+            listener = self._listener = Listener(core, primaries(address, core.config.timeout))
 
-    def _ensure_both(self) -> None:
-        if self._maintenance is not None and self._listener is not None:
-            self._maintenance.ensure()
-            self._listener.ensure()
+            def ensure_both() -> None:
+                maintenance.ensure()
+                listener.ensure()
+
+            core.ensure_maintained = ensure_both
 
     def _means(self) -> tuple[Driver, Callable[..., Link]]:
         raise NotImplementedError
@@ -165,6 +171,7 @@ class _Base:
     def _forget(self) -> None:
         """In a child process: locks, threads, connections and loads under way are the parent's."""
         self._core.forget()
+        self._leases.forget()
         if self._maintenance is not None:
             self._maintenance.forget()
         if self._listener is not None:
@@ -191,16 +198,11 @@ class _Base:
     ) -> dict[str, Entry]:
         bears = checked_tags(tags)
         names = {checked(key): value for key, value in values.items()}
-        return {name: self._core.entry(name, value, ttl, as_type, bears) for name, value in names.items()}
+        return {name: self._writer.entry(name, value, ttl, as_type, bears) for name, value in names.items()}
 
     def _policy(self, ttl: float | None, as_type: Any, how: How) -> Policy:
         options: dict[str, Any] = {**how, "tags": checked_tags(how.get("tags", ()))}
         return Policy(ttl, declared=as_type, **options)
-
-    def _leasing(self) -> tuple[Callable[[str, str], None], Callable[[str], None]]:
-        if self._maintenance is None:
-            return (lambda _, __: None), (lambda _: None)
-        return self._maintenance.hold, self._maintenance.release
 
     def stats(self, *, all_workers: bool = False) -> Stats:
         """Hits, misses and the rest, of this process or of all workers of the app, by key group and in all."""
@@ -256,13 +258,13 @@ class Cache(_Base):
             value = self._quick(key, as_type, group)
             if value is not UNDECODED:
                 return value
-        return run(self._core.get(key, default, as_type, self._in(group)))
+        return run(self._reader.get(key, default, as_type, self._in(group)))
 
     def get_many(
         self, keys: Iterable[str], *, as_type: Any = None, group: str | None = None
     ) -> dict[str, Any]:
         """The values of those of `keys` that have one, in one round trip."""
-        return run(self._core.get_many(keys, as_type, self._in(group)))
+        return run(self._reader.get_many(keys, as_type, self._in(group)))
 
     def set(
         self,
@@ -290,7 +292,7 @@ class Cache(_Base):
         group: str | None = None,
     ) -> bool:
         """Store all `values`, in one round trip; see `set`."""
-        return run(self._core.set_many(self._entries(values, ttl, tags, as_type), self._in(group)))
+        return run(self._writer.set_many(self._entries(values, ttl, tags, as_type), self._in(group)))
 
     def get_or_set(
         self,
@@ -331,43 +333,43 @@ class Cache(_Base):
         function gains ``key``, ``refresh`` and ``invalidate``, which take its arguments.
         """
         policy = self._policy(ttl, None, how)
-        return lambda function: cached(function, self._core, self._loader, template, ignore, policy, group)
+        return lambda function: cached(function, self._parts, template, ignore, policy, group)
 
     def delete(self, key: str, *, group: str | None = None) -> bool:
         """Delete `key`; whether there was a value. A value of it that is just being made will not be stored."""
-        return bool(run(self._core.delete_many((key,), self._in(group))))
+        return bool(run(self._writer.delete_many((key,), self._in(group))))
 
     def delete_many(self, keys: Iterable[str], *, group: str | None = None) -> int:
         """Delete all of `keys`, in one round trip; how many had a value."""
-        return run(self._core.delete_many(keys, self._in(group)))
+        return run(self._writer.delete_many(keys, self._in(group)))
 
     def delete_tag(self, tag: str, *, group: str | None = None) -> None:
         """Delete every value stored with `tag`, in O(1)."""
-        run(self._core.delete_marked("tag", checked_tags((tag,))[0], self._in(group)))
+        run(self._writer.delete_marked("tag", checked_tags((tag,))[0], self._in(group)))
 
     def delete_pattern(self, pattern: str, *, group: str | None = None) -> None:
         """Delete every value whose key matches, as Redis matches: ``*``, ``?``, ``[ab]``.
 
         In O(1) for up to 32 patterns between two `clear`; further ones by SCAN and UNLINK.
         """
-        run(self._core.delete_marked("pattern", checked_pattern(pattern), self._in(group)))
+        run(self._writer.delete_marked("pattern", checked_pattern(pattern), self._in(group)))
 
     def clear(self, *, reclaim: bool = False) -> None:
         """Delete every value of this namespace and version, and of no other, in O(1).
 
         Redis's memory is freed as the values expire; with `reclaim` at once, by SCAN and UNLINK.
         """
-        run(self._core.delete_marked("all", "", self._group))
+        run(self._writer.delete_marked("all", "", self._group))
         if reclaim:
-            run(self._core.reclaim())
+            run(self._writer.reclaim())
 
     def exists(self, key: str, *, group: str | None = None) -> bool:
         """Whether `key` has a value. Counts as neither hit nor miss."""
-        return run(self._core.exists(key, self._in(group)))
+        return run(self._reader.exists(key, self._in(group)))
 
     def touch(self, key: str, ttl: float | None = None, *, group: str | None = None) -> bool:
         """Let the value of `key` live for `ttl` seconds from now; whether there was one."""
-        return run(self._core.touch(key, ttl, self._in(group)))
+        return run(self._writer.touch(key, ttl, self._in(group)))
 
     def incr(self, key: str, amount: int = 1, *, ttl: float | None = None, group: str | None = None) -> int:
         """Add `amount` to the integer under `key`, and return the sum; ValueError if it holds no integer.
@@ -375,12 +377,11 @@ class Cache(_Base):
         A new one starts from 0 and lives `ttl`. Exact up to 2**53. While Redis is away each process counts for
         itself, and the count is deleted when it returns.
         """
-        return run(self._core.incr(key, amount, ttl, self._in(group)))
+        return run(self._writer.incr(key, amount, ttl, self._in(group)))
 
     def lock(self, name: str, *, wait: float = 10.0) -> Lock:
         """A lock for ``with``, held by one thread in all processes; waits up to `wait` seconds, then LockTimeout."""
-        hold, release = self._leasing()
-        return Lock(self._core, hold, release, name, wait)
+        return Lock(self._core, self._leases, name, wait)
 
     def close(self) -> None:
         """Let go of threads and connections. The cache may be used again, and takes them up again."""
@@ -418,13 +419,13 @@ class AsyncCache(_Base):
             value = self._quick(key, as_type, group)
             if value is not UNDECODED:
                 return value
-        return await self._core.get(key, default, as_type, self._in(group))
+        return await self._reader.get(key, default, as_type, self._in(group))
 
     async def get_many(
         self, keys: Iterable[str], *, as_type: Any = None, group: str | None = None
     ) -> dict[str, Any]:
         """As `Cache.get_many`."""
-        return await self._core.get_many(keys, as_type, self._in(group))
+        return await self._reader.get_many(keys, as_type, self._in(group))
 
     async def set(
         self,
@@ -449,7 +450,7 @@ class AsyncCache(_Base):
         group: str | None = None,
     ) -> bool:
         """As `Cache.set_many`."""
-        return await self._core.set_many(self._entries(values, ttl, tags, as_type), self._in(group))
+        return await self._writer.set_many(self._entries(values, ttl, tags, as_type), self._in(group))
 
     async def get_or_set(
         self,
@@ -480,50 +481,47 @@ class AsyncCache(_Base):
     ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], AsyncCached[P, R]]:
         """As `Cache.cached`, for coroutine functions."""
         policy = self._policy(ttl, None, how)
-        return lambda function: cached_async(
-            function, self._core, self._loader, template, ignore, policy, group
-        )
+        return lambda function: cached_async(function, self._parts, template, ignore, policy, group)
 
     async def delete(self, key: str, *, group: str | None = None) -> bool:
         """As `Cache.delete`."""
-        return bool(await self._core.delete_many((key,), self._in(group)))
+        return bool(await self._writer.delete_many((key,), self._in(group)))
 
     async def delete_many(self, keys: Iterable[str], *, group: str | None = None) -> int:
         """As `Cache.delete_many`."""
-        return await self._core.delete_many(keys, self._in(group))
+        return await self._writer.delete_many(keys, self._in(group))
 
     async def delete_tag(self, tag: str, *, group: str | None = None) -> None:
         """As `Cache.delete_tag`."""
-        await self._core.delete_marked("tag", checked_tags((tag,))[0], self._in(group))
+        await self._writer.delete_marked("tag", checked_tags((tag,))[0], self._in(group))
 
     async def delete_pattern(self, pattern: str, *, group: str | None = None) -> None:
         """As `Cache.delete_pattern`."""
-        await self._core.delete_marked("pattern", checked_pattern(pattern), self._in(group))
+        await self._writer.delete_marked("pattern", checked_pattern(pattern), self._in(group))
 
     async def clear(self, *, reclaim: bool = False) -> None:
         """As `Cache.clear`."""
-        await self._core.delete_marked("all", "", self._group)
+        await self._writer.delete_marked("all", "", self._group)
         if reclaim:
-            await self._core.reclaim()
+            await self._writer.reclaim()
 
     async def exists(self, key: str, *, group: str | None = None) -> bool:
         """As `Cache.exists`."""
-        return await self._core.exists(key, self._in(group))
+        return await self._reader.exists(key, self._in(group))
 
     async def touch(self, key: str, ttl: float | None = None, *, group: str | None = None) -> bool:
         """As `Cache.touch`."""
-        return await self._core.touch(key, ttl, self._in(group))
+        return await self._writer.touch(key, ttl, self._in(group))
 
     async def incr(
         self, key: str, amount: int = 1, *, ttl: float | None = None, group: str | None = None
     ) -> int:
         """As `Cache.incr`."""
-        return await self._core.incr(key, amount, ttl, self._in(group))
+        return await self._writer.incr(key, amount, ttl, self._in(group))
 
     def lock(self, name: str, *, wait: float = 10.0) -> AsyncLock:
         """As `Cache.lock`, for ``async with``."""
-        hold, release = self._leasing()
-        return AsyncLock(self._core, hold, release, name, wait)
+        return AsyncLock(self._core, self._leases, name, wait)
 
     async def close(self) -> None:
         """As `Cache.close`, for the running loop's connection."""

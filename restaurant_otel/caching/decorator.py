@@ -20,8 +20,10 @@ from restaurant_otel.caching.driver import run
 from restaurant_otel.caching.entry import UNDECODED
 from restaurant_otel.caching.keys import Template
 from restaurant_otel.caching.loading import Loader, Policy
+from restaurant_otel.caching.writing import Writer
 
 P = ParamSpec("P")
+Parts = tuple[Core, Writer, Loader]
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -64,6 +66,7 @@ class _Plan(Generic[P, R]):
     def __init__(
         self,
         core: Core,
+        writer: Writer,
         loader: Loader,
         function: Callable[P, Any],
         template: str | None,
@@ -72,6 +75,7 @@ class _Plan(Generic[P, R]):
         group: str | None,
     ) -> None:
         self.core = core
+        self.writer = writer
         self.loader = loader
         self.function = function
         self.names = Template(template, function, ignore)
@@ -102,7 +106,7 @@ class _Plan(Generic[P, R]):
         )
 
     async def invalidate(self, *args: Any, **kwargs: Any) -> bool:
-        return bool(await self.core.delete_many((self.names.name(args, kwargs),), self.group))
+        return bool(await self.writer.delete_many((self.names.name(args, kwargs),), self.group))
 
     def key(self, *args: Any, **kwargs: Any) -> str:
         return self.names.name(args, kwargs)
@@ -115,11 +119,11 @@ def _returned(function: Callable[..., Any]) -> Any:
         return None
 
 
-def cached(function: Callable[P, R], *plan: Any) -> Cached[P, R]:
+def cached(function: Callable[P, R], parts: Parts, *plan: Any) -> Cached[P, R]:
     """`function` cached, for threads. TypeError if it is a coroutine function."""
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(f"{function.__qualname__} is a coroutine function: cache it with AsyncCache")
-    made: _Plan[P, R] = _Plan(plan[0], plan[1], function, *plan[2:])
+    made: _Plan[P, R] = _Plan(*parts, function, *plan)
     core, memory_get, name_of, declared = made.core, made.core.memory.get, made.names.name, made.declared
     hits = made.group.memory_hits
 
@@ -143,11 +147,13 @@ def cached(function: Callable[P, R], *plan: Any) -> Cached[P, R]:
     return wrapper  # type: ignore[return-value]
 
 
-def cached_async(function: Callable[P, Coroutine[Any, Any, R]], *plan: Any) -> AsyncCached[P, R]:
+def cached_async(
+    function: Callable[P, Coroutine[Any, Any, R]], parts: Parts, *plan: Any
+) -> AsyncCached[P, R]:
     """`function` cached, for tasks. TypeError if it is no coroutine function."""
     if not inspect.iscoroutinefunction(function):
         raise TypeError(f"{function.__qualname__} is no coroutine function: cache it with Cache")
-    made: _Plan[P, R] = _Plan(plan[0], plan[1], function, *plan[2:])
+    made: _Plan[P, R] = _Plan(*parts, function, *plan)
     core, memory_get, name_of, declared = made.core, made.core.memory.get, made.names.name, made.declared
     hits = made.group.memory_hits
 

@@ -11,6 +11,7 @@ Knows nothing of how payloads are made (`codecs`) or where entries are kept.
 from __future__ import annotations
 
 import struct
+import time
 from typing import Any, Final
 
 MAGIC: Final = b"\xc5\x01"
@@ -87,6 +88,21 @@ class Entry:
         self.calm_until = self.fresh_until - _XFETCH_REACH * self.load
         self.dead_at = self.fresh_until + self.stale
         return self
+
+    def renewed(self, ttl: float) -> Entry:
+        """The same value, beginning now, with `ttl` to live."""
+        return Entry(
+            self.letter,
+            self.flags,
+            self.shape,
+            self.data,
+            seq=self.seq,
+            created=time.time(),
+            ttl=ttl,
+            stale=self.stale,
+            load=self.load,
+            tags=self.tags,
+        )
 
     @property
     def size(self) -> int:

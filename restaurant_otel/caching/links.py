@@ -309,3 +309,15 @@ def unreachable_raises(replies: list[Any]) -> list[Any]:
         if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
             raise reply
     return replies
+
+
+async def unlink(link: Link, glob: str) -> int:
+    """Delete all keys that match, a thousand at a time, on every primary; how many. Raises as the link does."""
+    cursors, gone = None, 0
+    while True:
+        keys, cursors = await link.scan(glob, cursors)
+        if keys:
+            await link.execute([("UNLINK", key) for key in keys])
+            gone += len(keys)
+        if cursors is None:
+            return gone

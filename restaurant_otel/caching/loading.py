@@ -6,10 +6,11 @@
                                       the lease is still its own; others in this process wait for it,
                                       others elsewhere look again every few ms
 
-The lease (a key with a random token) is renewed by `maintenance` while its holder lives, and expires in seconds when
-it dies. Every set and delete of the key takes the lease away: a value made from what was true before is then
-not stored. While Redis is away values are made once a process, and kept in memory; a value whose making began on the
-other side of an opening or closing of the breaker goes to its callers and nowhere else.
+The lease (a key with a random token) is renewed by `maintenance` while its holder lives, and expires in seconds
+when it dies (see `leases`). Every set and delete of the key takes the lease away: a value made from what was
+true before is then not stored. While Redis is away values are made once a process, and kept in memory; a value
+whose making began on the other side of an opening or closing of the breaker goes to its callers and nowhere
+else.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ from restaurant_otel.caching.core import Core
 from restaurant_otel.caching.entry import UNDECODED, Entry
 from restaurant_otel.caching.flight import Flight, join, land
 from restaurant_otel.caching.keys import checked
+from restaurant_otel.caching.leases import Leases
+from restaurant_otel.caching.reading import Reader
 from restaurant_otel.caching.telemetry import Group
+from restaurant_otel.caching.writing import Writer
 from restaurant_otel.errors import survived
 
-LEASE_MS: Final = 3_000
-"""A lease outlives its holder's last renewal by this much at most."""
 _LOOK_AGAIN: Final = (0.005, 0.05)
 """Seconds between looks at a value that another process is making: at first, and at most."""
 
@@ -73,19 +75,20 @@ class Policy:
 
 
 class Loader:
-    """get_or_set on a `Core`. `hold` and `release` tell maintenance which leases to renew."""
+    """get_or_set on a `Core`. Any thread."""
 
-    def __init__(self, core: Core, hold: Callable[[str, str], None], release: Callable[[str], None]) -> None:
+    def __init__(self, core: Core, reader: Reader, writer: Writer, leases: Leases) -> None:
         self._core = core
-        self._hold = hold
-        self._release = release
+        self._reader = reader
+        self._writer = writer
+        self._leases = leases
 
     async def get_or_set(self, key: str, factory: Callable[[], Any], policy: Policy, group: Group) -> Any:
         """The value of `key`, made by `factory` if need be. Raises what the factory raises, and CacheTimeout."""
         name = checked(key)
-        entry, remote = await self._core.find(name, group)
+        entry, remote = await self._reader.find(name, group)
         if entry is not None:
-            value = self._core.value(name, entry, policy.declared, group)
+            value = self._reader.value(name, entry, policy.declared, group)
             if value is not UNDECODED:
                 now = time.monotonic()
                 if now < entry.fresh_until:
@@ -208,20 +211,20 @@ class Loader:
             return turn.value
         stored = False
         if turn.kind is _Kind.LEASED:
-            self._hold(lease, token)
+            self._leases.hold(lease, token)
         try:
             value, load = await self._call(name, factory, group)
             entry = self._entry(name, value, policy, load=load, seq=turn.number)
             if entry is not None and turn.kind is _Kind.LEASED:
-                stored = await core.store_leased(name, entry, token, before, group)
+                stored = await self._writer.store_leased(name, entry, token, before, group)
             elif entry is not None and turn.kind is _Kind.AWAY:
-                core.store_aside(name, entry, before, group)
+                self._writer.store_aside(name, entry, before, group)
             return value
         finally:
             if turn.kind is _Kind.LEASED:
-                self._release(lease)
+                self._leases.release(lease)
                 if not stored:
-                    await core.give_up(lease, token)
+                    await self._leases.give_up(lease, token)
 
     async def _turn(
         self, name: str, token: str, policy: Policy, group: Group, *, background: bool, forced: bool
@@ -232,7 +235,7 @@ class Loader:
         pause, longest = _LOOK_AGAIN
         waited = False
         while True:
-            replies = await core.claim(name, token, LEASE_MS)
+            replies = await self._leases.claim(name, token)
             if replies is None:
                 return _Turn(_Kind.AWAY)
             if not core.accepted(replies):
@@ -243,12 +246,12 @@ class Loader:
                 return _Turn(_Kind.AWAY)
             value = UNDECODED
             if raw is not None and not forced:
-                entry = await core.vouched(name, raw, number, group)
+                entry = await self._reader.vouched(name, raw, number, group)
                 if entry is not None and time.monotonic() < entry.fresh_until:
-                    value = core.value(name, entry, policy.declared, group)
+                    value = self._reader.value(name, entry, policy.declared, group)
             if value is not UNDECODED:  # made by another since we missed it
                 if claimed:
-                    await core.give_up(core.keys.lease(name), token)
+                    await self._leases.give_up(core.keys.lease(name), token)
                 return _Turn(_Kind.FOUND, value)
             if claimed:
                 return _Turn(_Kind.LEASED, number=marks.sequence)
@@ -265,7 +268,7 @@ class Loader:
     def _entry(self, name: str, value: Any, policy: Policy, *, load: float, seq: int) -> Entry | None:
         core = self._core
         try:
-            return core.entry(
+            return self._writer.entry(
                 name, value, policy.ttl, policy.declared, policy.tags, stale=policy.stale, load=load, seq=seq
             )
         except Exception as error:  # noqa: BLE001 - the app gets the value it made, whether it can be kept or not

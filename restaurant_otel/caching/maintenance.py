@@ -18,12 +18,13 @@ from redis.exceptions import ResponseError
 
 from restaurant_otel.caching import catalog, scripts
 from restaurant_otel.caching.breaker import State
-from restaurant_otel.caching.core import Core, unlink
+from restaurant_otel.caching.core import Core
 from restaurant_otel.caching.driver import run
 from restaurant_otel.caching.inspect import parsed
 from restaurant_otel.caching.journal import Journal
-from restaurant_otel.caching.links import Command, Link, raising
-from restaurant_otel.caching.loading import LEASE_MS
+from restaurant_otel.caching.leases import LEASE_MS, Leases
+from restaurant_otel.caching.links import Command, Link, raising, unlink
+from restaurant_otel.caching.writing import marking
 from restaurant_otel.errors import survived
 
 _RENEW_EVERY: Final = LEASE_MS / 1000 / 4
@@ -37,18 +38,18 @@ _ROUNDS: Final = 2
 class Maintenance:
     """The thread, and what it has to do. `make_link` makes its own blocking link."""
 
-    def __init__(self, core: Core, make_link: Callable[[], Link]) -> None:
+    def __init__(self, core: Core, leases: Leases, make_link: Callable[[], Link]) -> None:
         self._core = core
+        self._leases = leases
         self._make_link = make_link
         self.forget()
 
     def forget(self) -> None:
-        """In a child process: the thread is the parent's, and so are the leases."""
+        """In a child process: the thread is the parent's."""
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closed = False
-        self._leases: dict[str, tuple[str, float]] = {}
         self._link: Link | None = None
         self._probe_at = 0.0
         self._gauges_at = 0.0
@@ -60,14 +61,6 @@ class Maintenance:
         """See to it that the thread runs. Called before every call to Redis: one attribute read when it does."""
         if self._thread is None:
             self._start()
-
-    def hold(self, lease: str, token: str) -> None:
-        """Renew `lease` until it is released."""
-        self._leases[lease] = (token, time.monotonic())
-
-    def release(self, lease: str) -> None:
-        """No longer renew `lease`."""
-        self._leases.pop(lease, None)
 
     def tripped(self) -> None:
         """The breaker has opened."""
@@ -127,7 +120,7 @@ class Maintenance:
     def _next(self, now: float) -> float:
         due = [self._gauges_at]
         if self._core.breaker.is_closed:
-            due.append(now + _RENEW_EVERY if self._leases else self._redis_at)
+            due.append(now + _RENEW_EVERY if self._leases.held else self._redis_at)
         else:
             due.append(self._probe_at)
         # Leases may be taken while the thread sleeps, so it never sleeps for as long as one lasts.
@@ -176,23 +169,23 @@ class Maintenance:
             for reply in run(link.execute(commands)):
                 raising(reply)
         for pattern in sorted(taken.patterns):
-            marked = raising(run(link.execute((core.marking("pattern", pattern),)))[0])
+            marked = raising(run(link.execute((marking(core.keys, "pattern", pattern),)))[0])
             if marked == 0:
                 run(unlink(link, core.keys.glob(pattern)))
 
     def _commands(self, taken: Journal) -> Iterator[Command]:
         core = self._core
         if taken.everything:
-            yield core.marking("all", "")
+            yield marking(core.keys, "all", "")
         for tag in taken.tags:
-            yield core.marking("tag", tag)
+            yield marking(core.keys, "tag", tag)
         for name in taken.names:
             yield ("UNLINK", core.keys.lease(name), core.keys.value(name))
 
     def _renew(self, now: float) -> None:
         due = [
             (lease, token)
-            for lease, (token, since) in list(self._leases.items())
+            for lease, (token, since) in list(self._leases.held.items())
             if now - since > _RENEW_EVERY
         ]
         if not due:
