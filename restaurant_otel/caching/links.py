@@ -18,9 +18,8 @@ from typing import Any, Final, Protocol
 import redis
 import redis.cluster
 import redis.sentinel
-from redis.backoff import NoBackoff
+from redis.exceptions import AskError, ClusterDownError, ResponseError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from restaurant_otel.caching.address import Address, socket_options
@@ -71,9 +70,9 @@ def primaries(address: Address, timeout: float) -> Callable[[], dict[str, Callab
 
 class _ClusterPrimaries:
     def __init__(self, address: Address, timeout: float) -> None:
+        self._address = address
         self._link = ClusterLink(address, timeout)
-        self._options = socket_options(timeout, Retry) | address.credentials()
-        self._class = redis.SSLConnection if self._options.pop("ssl", False) else redis.Connection
+        self._options = socket_options(timeout, Retry)
 
     def __call__(self) -> dict[str, Callable[[], Any]]:
         nodes = self._link.nodes()
@@ -83,8 +82,8 @@ class _ClusterPrimaries:
         return {name: partial(self._to, name) for name in primaries}
 
     def _to(self, name: str) -> Any:
-        host, _, port = name.rpartition(":")
-        return self._class(host=host, port=int(port), **self._options)
+        pool = node_pool(redis, name, self._address, self._options)
+        return pool.connection_class(**pool.connection_kwargs)
 
 
 def _pool(address: Address, timeout: float) -> Any:
@@ -190,13 +189,21 @@ class PooledLink:
 
 
 class ClusterLink:
-    """A cluster, through redis-py's own client: it knows the slots, and follows them when they move."""
+    """A cluster: redis-py's own client knows where the slots are, a link to each node carries the commands.
+
+    Its client would carry them too, but takes 4 to 9 s (20 nodes' time-outs) to notice that one of three nodes hangs.
+    """
 
     def __init__(self, address: Address, timeout: float) -> None:
         self._address = address
-        self._options = socket_options(timeout, Retry) | {"retry": Retry(NoBackoff(), 1)}
+        self._options = socket_options(timeout, Retry)
+        self.forget()
+
+    def forget(self) -> None:
+        """See `Link`."""
         self._lock = threading.Lock()
         self._client: Any = None  # a RedisCluster, half of which has no types
+        self._links: dict[str, PooledLink] = {}
 
     def _connected(self) -> Any:
         client = self._client
@@ -212,22 +219,52 @@ class ClusterLink:
                     self._client = client
         return client
 
+    def _link(self, name: str) -> PooledLink:
+        link = self._links.get(name)
+        if link is None:
+            pool = node_pool(redis, name, self._address, self._options)
+            link = self._links.setdefault(name, PooledLink(pool))
+        return link
+
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """See `Link`."""
-        pipeline = self._connected().pipeline()
-        for command in commands:
-            pipeline.execute_command(*command)
-        replies: list[Any] = pipeline.execute(raise_on_error=False)
-        return unreachable_raises(replies)
+        client = self._connected()
+        replies: list[Any] = [None] * len(commands)
+        for name, places in by_node(client, commands).items():
+            answered = await self._link(name).execute([commands[place] for place in places])
+            for place, reply in zip(places, answered, strict=True):
+                replies[place] = reply
+        for place in redirected(replies):
+            replies[place] = self._follow(client, commands[place])
+        return replies
+
+    def _follow(self, client: Any, command: Command) -> Any:
+        """The slot has moved, or is moving: redis-py's client goes after it, and learns."""
+        try:
+            return client.execute_command(*command)
+        except ResponseError as error:
+            return error
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """See `Link`."""
         return [read(reply) for reply in await self.execute([("GET", key) for key in keys])]
 
+    def _primaries(self) -> list[str]:
+        return [node.name for node in self._connected().get_primaries()]
+
     async def each_primary(self, command: Command) -> list[Any]:
         """See `Link`."""
-        client = self._connected()
-        return [client.execute_command(*command, target_nodes=node) for node in client.get_primaries()]
+        return [(await self._link(name).execute((command,)))[0] for name in self._primaries()]
+
+    async def scan(self, pattern: str, cursors: Any) -> tuple[list[bytes], Any]:
+        """See `Link`."""
+        found, further = [], {}
+        for name, cursor in (cursors or dict.fromkeys(self._primaries())).items():
+            keys, cursor = await self._link(name).scan(pattern, cursor)
+            found += keys
+            if cursor:
+                further[name] = cursor
+        return found, further or None
 
     def nodes(self) -> dict[str, Any]:
         """CLUSTER NODES as redis-py gives it: by address."""
@@ -238,34 +275,43 @@ class ClusterLink:
             raise
         return found
 
-    async def scan(self, pattern: str, cursors: Any) -> tuple[list[bytes], Any]:
-        """See `Link`."""
-        client = self._connected()
-        if cursors is None:
-            cursors = {node.name: 0 for node in client.get_primaries()}
-        found, further = [], {}
-        for name, cursor in cursors.items():
-            node = client.get_node(node_name=name)
-            cursor, keys = scanned(client.execute_command(*scan_command(cursor, pattern), target_nodes=node))
-            found += keys
-            if cursor:
-                further[name] = cursor
-        return found, further or None
-
     def reset(self) -> None:
         """See `Link`."""
-        client, self._client = self._client, None
+        client, links = self._client, self._links
+        self._client, self._links = None, {}
         if client is not None:
             client.close()
-
-    def forget(self) -> None:
-        """See `Link`."""
-        self._lock = threading.Lock()
-        self._client = None
+        for link in links.values():
+            link.reset()
 
     async def aclose(self) -> None:
         """See `Link`."""
         self.reset()
+
+
+def node_pool(library: Any, name: str, address: Address, options: dict[str, Any]) -> Any:
+    """What makes connections to one node of a cluster; `library` is `redis` or `redis.asyncio`."""
+    host, _, port = name.rpartition(":")
+    given = address.credentials()
+    connection_class = library.SSLConnection if given.pop("ssl", False) else library.Connection
+    return library.ConnectionPool(connection_class, host=host, port=int(port), **given, **options)
+
+
+def by_node(client: Any, commands: Sequence[Command]) -> dict[str, list[int]]:
+    """The places of `commands`, by the node that each belongs to."""
+    places: dict[str, list[int]] = {}
+    for place, command in enumerate(commands):
+        key = command[3] if command[0] == "EVAL" else command[1]
+        places.setdefault(client.get_node_from_key(key).name, []).append(place)
+    return places
+
+
+def redirected(replies: Sequence[Any]) -> list[int]:
+    """The places of replies that say to ask elsewhere; raises if one says that the cluster is down."""
+    for reply in replies:
+        if isinstance(reply, (ClusterDownError, TryAgainError)):
+            raise RedisConnectionError(str(reply))
+    return [place for place, reply in enumerate(replies) if isinstance(reply, AskError)]  # and MovedError
 
 
 def packed(connection: Any, commands: Sequence[Command]) -> Any:
@@ -276,16 +322,6 @@ def packed(connection: Any, commands: Sequence[Command]) -> Any:
 def scan_command(cursor: int, pattern: str) -> Command:
     """SCAN in steps of 1000, the fastest that does not hold the server up."""
     return ("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
-
-
-def scanned(reply: Any) -> tuple[int, list[bytes]]:
-    """Cursor and keys from redis-py's cluster clients, which give them by node or bare, by version."""
-    if isinstance(reply, dict) and len(reply) == 1:
-        reply = next(iter(reply.values()))
-    cursor, keys = reply
-    if isinstance(cursor, dict):
-        cursor = next(iter(cursor.values()))
-    return int(cursor), keys
 
 
 def raising(reply: Any) -> Any:
@@ -301,14 +337,6 @@ def read(reply: Any) -> bytes | None:
         return None
     value: bytes | None = raising(reply)
     return value
-
-
-def unreachable_raises(replies: list[Any]) -> list[Any]:
-    """`replies`, unless one is no reply at all but the failure to get it."""
-    for reply in replies:
-        if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
-            raise reply
-    return replies
 
 
 async def unlink(link: Link, glob: str) -> int:

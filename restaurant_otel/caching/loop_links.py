@@ -21,7 +21,6 @@ import redis.asyncio
 import redis.asyncio.cluster
 import redis.asyncio.sentinel
 from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -30,13 +29,14 @@ from restaurant_otel.caching.address import Address, socket_options
 from restaurant_otel.caching.links import (
     Command,
     Link,
+    by_node,
+    node_pool,
     packed,
     raising,
     read,
+    redirected,
     scan_command,
-    scanned,
     tcp_only,
-    unreachable_raises,
 )
 
 _GRACE: Final = 0.02
@@ -252,30 +252,102 @@ class MultiplexedLink:
             await client.connection_pool.disconnect()
 
 
+class _Cluster:
+    """A cluster as one loop sees it: redis-py's client, which knows the slots, and a link to each node."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.ready = False  # before it has learnt the slots
+        self.links: dict[str, MultiplexedLink] = {}
+
+
 class LoopClusterLink:
-    """A cluster, through redis-py's own client, one for each event loop."""
+    """A cluster: as `links.ClusterLink`, with the nodes' links at work at the same time."""
 
     def __init__(self, address: Address, timeout: float) -> None:
         self._address = address
         self._timeout = timeout
-        self._options = socket_options(timeout, Retry) | {"retry": Retry(NoBackoff(), 1)}
-        self._clients: weakref.WeakKeyDictionary[Any, redis.asyncio.cluster.RedisCluster] = (
+        self._options = socket_options(timeout, Retry)
+        self.forget()
+
+    def forget(self) -> None:
+        """See `Link`."""
+        self._clusters: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Cluster] = (
             weakref.WeakKeyDictionary()
         )
-        # One a loop as well: that of sentinels keeps connections to them.
-        self._pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
+
+    def reset(self) -> None:
+        """Do nothing: a cluster that fails is forgotten at once, and looked for anew."""
+
+    async def _cluster(self) -> _Cluster:
+        loop = asyncio.get_running_loop()
+        cluster = self._clusters.get(loop)
+        if cluster is None:
+            make: Any = redis.asyncio.cluster.ClusterNode
+            nodes = [make(host, port) for host, port in self._address.hosts]
+            client = redis.asyncio.cluster.RedisCluster(
+                startup_nodes=nodes, **self._address.credentials(), **self._options
+            )
+            cluster = self._clusters[loop] = _Cluster(client)
+        if not cluster.ready:
+            await self._whole(cluster.client.initialize())
+            cluster.ready = True
+        return cluster
+
+    def _link(self, cluster: _Cluster, name: str) -> MultiplexedLink:
+        link = cluster.links.get(name)
+        if link is None:
+            link = cluster.links[name] = MultiplexedLink(partial(self._node_pool, name), self._timeout)
+        return link
+
+    def _node_pool(self, name: str) -> Any:
+        return node_pool(redis.asyncio, name, self._address, self._options | {"socket_timeout": None})
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """See `Link`."""
+        cluster = None
+        try:
+            cluster = await self._cluster()
+            return await self._execute(cluster, commands)
+        except Exception:
+            await self._drop(
+                cluster
+            )  # it may have changed; who comes next looks for it from the hosts we were given
+            raise
 
-        async def exchange() -> list[Any]:
-            pipeline = self._client().pipeline()
-            for command in commands:
-                pipeline.execute_command(*command)
-            replies: list[Any] = await pipeline.execute(raise_on_error=False)
-            return replies
+    async def _execute(self, cluster: _Cluster, commands: Sequence[Command]) -> list[Any]:
+        groups = by_node(cluster.client, commands)
+        replies: list[Any] = [None] * len(commands)
 
-        return unreachable_raises(await self._whole(exchange()))
+        async def ask(name: str, places: list[int]) -> None:
+            answered = await self._link(cluster, name).execute([commands[place] for place in places])
+            for place, reply in zip(places, answered, strict=True):
+                replies[place] = reply
+
+        failures = await asyncio.gather(*(ask(*group) for group in groups.items()), return_exceptions=True)
+        for failure in failures:
+            raising(failure)
+        for place in redirected(replies):
+            replies[place] = await self._follow(cluster.client, commands[place])
+        return replies
+
+    async def _follow(self, client: Any, command: Command) -> Any:
+        try:
+            return await self._whole(client.execute_command(*command))
+        except ResponseError as error:
+            return error
+
+    async def _drop(self, cluster: _Cluster | None) -> None:
+        loop = asyncio.get_running_loop()
+        if cluster is None:
+            cluster = self._clusters.get(loop)
+        if cluster is None or self._clusters.get(loop) is not cluster:
+            return
+        del self._clusters[loop]
+        for link in cluster.links.values():
+            await link.aclose()
+        close = getattr(cluster.client, "aclose", None) or cluster.client.close  # before redis-py 5.0.1
+        await close()
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """See `Link`."""
@@ -283,59 +355,30 @@ class LoopClusterLink:
 
     async def each_primary(self, command: Command) -> list[Any]:
         """See `Link`."""
-        client = await self._ready()
-        return [
-            await self._whole(client.execute_command(*command, target_nodes=node))
-            for node in client.get_primaries()
-        ]
+        cluster = await self._cluster()
+        names = [node.name for node in cluster.client.get_primaries()]
+        return [(await self._link(cluster, name).execute((command,)))[0] for name in names]
 
     async def scan(self, pattern: str, cursors: Any) -> tuple[list[bytes], Any]:
         """See `Link`."""
-        client = await self._ready()
+        cluster = await self._cluster()
         if cursors is None:
-            cursors = {node.name: 0 for node in client.get_primaries()}
+            cursors = dict.fromkeys(node.name for node in cluster.client.get_primaries())
         found, further = [], {}
         for name, cursor in cursors.items():
-            command = scan_command(cursor, pattern)
-            node = client.get_node(node_name=name)
-            cursor, keys = scanned(await self._whole(client.execute_command(*command, target_nodes=node)))
+            keys, cursor = await self._link(cluster, name).scan(pattern, cursor)
             found += keys
             if cursor:
                 further[name] = cursor
         return found, further or None
 
-    def reset(self) -> None:
-        """Do nothing: redis-py's client learns the slots anew when a node fails."""
-
-    def forget(self) -> None:
-        """See `Link`."""
-        self._clients = weakref.WeakKeyDictionary()
-
     async def aclose(self) -> None:
-        """Close the client of the running loop."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
-
-    def _client(self) -> redis.asyncio.cluster.RedisCluster:
-        loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            nodes = [redis.asyncio.cluster.ClusterNode(host, port) for host, port in self._address.hosts]
-            client = redis.asyncio.cluster.RedisCluster(
-                startup_nodes=nodes, **self._address.credentials(), **self._options
-            )
-            self._clients[loop] = client
-        return client
-
-    async def _ready(self) -> redis.asyncio.cluster.RedisCluster:
-        client = self._client()
-        await self._whole(client.initialize())
-        return client
+        """Let go of the cluster as the running loop sees it."""
+        await self._drop(None)
 
     async def _whole(self, exchange: Any) -> Any:
         # In a task of its own: a cancelled caller must not cut an exchange short on a connection others will use.
-        # Five time-outs: connecting, learning the slots, and one redirection with its retry.
+        # Five time-outs: redis-py asks one node after the other for the slots.
         task = asyncio.ensure_future(exchange)
         done, _ = await asyncio.wait((task,), timeout=5 * self._timeout)
         if not done:

@@ -33,6 +33,38 @@ def test_a_cluster_spreads_the_values_and_reclaims_them_all(make: Make, shared_c
             assert client.keys(f"{cache._core.keys.prefix if hasattr(cache, '_core') else ''}{{k:*") == []
 
 
+def test_values_are_found_while_their_slot_moves_and_after(
+    make: Make, tmp_path: Path, namespace: str
+) -> None:
+    cluster = RedisCluster(tmp_path)
+    try:
+        cache = make(cluster.url)
+        cache.set_many({"k": 1, "other": 2})
+        key = f"{namespace}:1:{{k}}"
+        clients = [node.client() for node in cluster.nodes]
+        slot = clients[0].execute_command("CLUSTER KEYSLOT", key)
+        source = next(client for client in clients if client.execute_command("CLUSTER COUNTKEYSINSLOT", slot))
+        target = next(client for client in clients if client is not source)
+        source_id, target_id = (each.execute_command("CLUSTER MYID").decode() for each in (source, target))
+        target.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source_id)
+        source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target_id)
+        assert cache.get("k") == 1  # not moved yet
+        port = target.connection_pool.connection_kwargs["port"]
+        source.execute_command("MIGRATE", "127.0.0.1", port, key, 0, 5000)
+        assert cache.get("k") == 1  # moved, and the slot is on its way: ASK
+        assert cache.set("k", 3)
+        for client in clients:
+            client.execute_command("CLUSTER SETSLOT", slot, "NODE", target_id)
+        assert cache.get("k") == 3  # MOVED
+        assert cache.delete("k")
+        assert cache.get_many(["k", "other"]) == {"other": 2}
+        assert cache.stats().errors == 0
+        for client in clients:
+            client.close()
+    finally:
+        cluster.stop()
+
+
 def test_a_cluster_with_a_hung_primary_is_an_outage_that_ends(make: Make, tmp_path: Path) -> None:
     cluster = RedisCluster(tmp_path)
     try:
@@ -42,7 +74,7 @@ def test_a_cluster_with_a_hung_primary_is_an_outage_that_ends(make: Make, tmp_pa
         cluster.nodes[1].hang()
         began = time.perf_counter()
         cache.get_many(names)
-        assert time.perf_counter() - began < 5.0
+        assert time.perf_counter() - began < 1.5  # measured: 0.2
         eventually(lambda: cache.get_many(names) is not None and not closed(cache))
         for name in names:
             cache.delete(name)
