@@ -42,7 +42,7 @@ docs: ## Write the generated parts of the documentation anew
 docs-check: ## Fail if a generated part of the documentation is stale
 	@$(RUN) scripts/reference.py --check
 
-BENCHMARKS := http cells scrape sql sockets
+BENCHMARKS := http cells scrape sql cache sockets
 bench: ## Against the peers, side by side (minutes); BENCHMARKS="http sql" runs some of them
 	@scripts/setup bench
 	@failed=; for name in $(BENCHMARKS); do \
