@@ -384,8 +384,14 @@ class Registry:
             if instrument.metric.kind is Kind.HISTOGRAM:
                 for cell in instrument.cells.values():
                     cell.exemplars = None
+
+    def rejoin(self) -> None:
+        """After a fork, in the child: join at once the group that the operator has named.
+
+        Nobody may ever serve a request here.
+        """
         if self._group is not None and self._group.leader is None:
-            self.attach()  # the operator has said that there are siblings: nobody may ever serve a request here
+            self.attach()
 
 
 _PAUSE: Final = Family(catalog.TELEMETRY_WORKERS)
@@ -453,13 +459,16 @@ def _hook_forks(new: Registry) -> None:
         os.register_at_fork(
             before=lambda: _each("before_fork"),
             after_in_parent=lambda: _each("after_fork_in_parent"),
-            after_in_child=lambda: _each("after_fork_in_child"),
+            # All begin anew before one does more: its errors are counted in another, which must not be the parent's.
+            after_in_child=lambda: _each("after_fork_in_child", "rejoin"),
         )
 
 
-def _each(step: str) -> None:
-    for each in list(_registries):
-        try:
-            getattr(each, step)()
-        except Exception as error:  # noqa: BLE001 - the fork must go on
-            _survived(error)
+def _each(*steps: str) -> None:
+    registries = list(_registries)
+    for step in steps:
+        for each in registries:
+            try:
+                getattr(each, step)()
+            except Exception as error:  # noqa: BLE001 - the fork must go on
+                _survived(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from restaurant_otel import catalog
-from restaurant_otel.metrics import HistogramPoint, NumberPoint
+from restaurant_otel.metrics import HistogramPoint, NumberPoint, registry
 from restaurant_otel.metrics.registry import Registry
 from tests.metrics.puppets import GUESTS, ORDERS, WAIT, Numbers, Puppet, in_child, numbers
 from tests.support.wait import eventually
@@ -401,6 +402,30 @@ def test_a_fork_while_other_threads_are_busy_neither_hangs_nor_counts_twice(priv
         return answers
 
     assert in_child(parent) == [1.0] * 20
+
+
+def test_what_goes_wrong_in_a_child_is_not_counted_in_its_parent(group: Path) -> None:
+    """Several registries in a process: the errors of one are counted in the one that everybody shares."""
+
+    def parent() -> float:
+        errors = registry().counter(catalog.TELEMETRY_ERRORS).bind("workers")
+        others = [Registry() for _ in range(20)]
+        for other in others:
+            other.attach()
+            other.counter(ORDERS).bind("north").add(1)
+        errors.add(1)
+        shutil.rmtree(group)
+        group.write_text("no folder: nobody can join")
+        in_child(lambda: None)
+        return sum(
+            point.value
+            for family in registry().collect_own()
+            if family.metric is catalog.TELEMETRY_ERRORS
+            for point in family.points
+            if isinstance(point, NumberPoint) and point.values == ("workers",)
+        )
+
+    assert in_child(parent) == 1
 
 
 def test_threads_that_fork_at_once_do_not_lock_each_other_out(private_root: Path) -> None:
