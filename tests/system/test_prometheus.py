@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.load import Load, settled
+from tests.support.otlp import Receiver
 from tests.support.prometheus import Prometheus
 from tests.support.readings import parse
 from tests.support.servers import OPENMETRICS, Server
@@ -56,9 +57,9 @@ def test_prometheus_scrapes_without_an_error_and_answers_queries(
 
 
 def test_prometheus_keeps_the_exemplars_with_their_traces(
-    serve: Callable[..., Server], prometheus: Callable[..., Prometheus]
+    serve: Callable[..., Server], prometheus: Callable[..., Prometheus], otlp_http: Receiver
 ) -> None:
-    running = serve("uvicorn", STARLETTE.target)
+    running = serve("uvicorn", STARLETTE.target, env=otlp_http.env())
     asked = prometheus([f"127.0.0.1:{running.port}"])
     trace = "0af7651916cd43dd8448eb211c80319c"
     running.get("/items/1", headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})

@@ -217,7 +217,7 @@ def test_gunicorns_own_restart_keeps_the_counts(serve: Serve, args: tuple[str, .
 
 
 def test_many_kills_in_a_row(serve: Serve) -> None:
-    running = serve("gunicorn", FLASK.target, workers=3)
+    running = serve("gunicorn", FLASK.target, workers=3, args=("--preload",))
     with Watch(running) as watch:
         with Load(running.url, ["/items/1"], connections=3) as load:
             rounds = 8
@@ -236,7 +236,7 @@ def test_many_kills_in_a_row(serve: Serve) -> None:
 def test_prometheus_sees_no_reset_and_no_false_spike(
     serve: Serve, prometheus: Callable[..., Prometheus]
 ) -> None:
-    running = serve("gunicorn", FLASK.target, workers=3, args=("--max-requests", "150"))
+    running = serve("gunicorn", FLASK.target, workers=3, args=("--max-requests", "150", "--preload"))
     asked = prometheus([f"127.0.0.1:{running.port}"])
     selector = f'http_server_request_duration_seconds_count{{http_route="{FLASK.item}"}}'
     with Load(running.url, ["/items/1"], connections=2) as load:
