@@ -70,6 +70,10 @@ def face(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+threads_first = pytest.mark.parametrize("face", ["threads", pytest.param("loop", marks=pytest.mark.slow)])
+"""For tests that take seconds and are about what both faces share."""
+
+
 @pytest.fixture
 def make(face: str, namespace: str) -> Iterator[Callable[..., Any]]:
     """`make(url, **options)`: a cache with the face under test, in the test's namespace, without jitter."""

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from restaurant_otel.cache import AsyncCache, Cache, CacheTimeout
+from tests.cache.conftest import threads_first
 from tests.cache.redises import RedisServer
 from tests.support.wait import eventually
 
@@ -100,6 +101,7 @@ def _ask(url: str, namespace: str, log: str, face: str, start: Any) -> None:
     assert results == [42] * 250
 
 
+@threads_first
 def test_a_thousand_misses_in_four_processes_are_one_call(
     shared_redis: RedisServer, namespace: str, tmp_path: Path, face: str
 ) -> None:
@@ -124,6 +126,7 @@ def _die_with_the_lease(url: str, namespace: str, ready: Any) -> None:
     Cache(url, namespace=namespace).get_or_set("k", factory)
 
 
+@threads_first
 def test_a_holder_that_dies_is_replaced_within_seconds(
     make: Make, shared_redis: RedisServer, namespace: str
 ) -> None:
@@ -137,6 +140,7 @@ def test_a_holder_that_dies_is_replaced_within_seconds(
     assert make(shared_redis.url).get_or_set("k", lambda: "mine", wait=30.0) == "mine"
 
 
+@threads_first
 def test_a_lease_lasts_as_long_as_its_holder_needs(
     make: Make, shared_redis: RedisServer, namespace: str
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from restaurant_otel.cache import AsyncCache, Cache
-from tests.cache.conftest import two_tiers
+from tests.cache.conftest import threads_first, two_tiers
 from tests.cache.redises import Proxy, RedisServer
 from tests.support.wait import eventually
 
@@ -252,6 +252,7 @@ def test_a_journal_that_overflows_forgets_everything_rather_than_something(
     assert cache.get("k:0") == "new"
 
 
+@threads_first
 def test_a_second_outage_during_the_replay_loses_nothing(
     make: Make, own_redis: RedisServer, namespace: str
 ) -> None:
@@ -289,6 +290,7 @@ def test_a_value_whose_making_outlasts_the_outage_is_not_stored(make: Make, own_
     assert cache.get("k") == "newer"
 
 
+@threads_first
 def test_a_command_given_up_on_is_not_carried_out_after_a_newer_one(make: Make, proxy: Proxy) -> None:
     """It lies in the kernel's buffers, of this machine or the next, while the network is broken."""
     for attempt in range(3):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from restaurant_otel.cache import Cache
-from tests.cache.conftest import two_tiers
+from tests.cache.conftest import threads_first, two_tiers
 from tests.cache.redises import Proxy, RedisCluster, RedisServer
 from tests.support.wait import eventually
 
@@ -132,6 +132,7 @@ def test_while_nobody_tells_of_changes_memory_is_not_read(
     eventually(lambda: in_memory(cache, "k"), within=15, every=0.01)
 
 
+@threads_first
 def test_a_listener_whose_network_hangs_is_given_up_on(make: Make, proxy: Proxy, namespace: str) -> None:
     cache = two_tiers(make, proxy.url)
     cache.set("k", 1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.cache.conftest import threads_first
 from tests.cache.redises import RedisCluster, RedisServer, SentinelPair
 from tests.support.wait import eventually
 
@@ -90,6 +91,7 @@ def test_a_cluster_with_a_hung_primary_is_an_outage_that_ends(make: Make, tmp_pa
 
 
 @pytest.mark.parametrize("fault", ["kill", pytest.param("hang", marks=pytest.mark.slow)])
+@threads_first
 def test_after_a_fail_over_the_new_master_is_used_and_nothing_deleted_is_back(
     make: Make, sentinels: SentinelPair, fault: str
 ) -> None:
