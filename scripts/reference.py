@@ -18,8 +18,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from restaurant_otel.catalog import METRICS, Across, Kind, Metric, prometheus_label
+from restaurant_otel import catalog
+from restaurant_otel.caching import catalog as cache_catalog
+from restaurant_otel.catalog import Across, Kind, Metric, prometheus_label
 from restaurant_otel.settings import ALWAYS_REDACTED, LOCAL_NETWORKS, PROCESS_VARIABLES, Settings, env_names
+
+METRICS = (*catalog.METRICS, *cache_catalog.METRICS)
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 

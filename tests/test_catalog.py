@@ -10,7 +10,10 @@ from opentelemetry.exporter.prometheus import _CustomCollector
 from opentelemetry.exporter.prometheus._mapping import map_unit, sanitize_full_name
 
 from restaurant_otel import catalog
-from restaurant_otel.catalog import METRICS, Kind, Metric
+from restaurant_otel.caching import catalog as cache_catalog
+from restaurant_otel.catalog import Kind, Metric
+
+METRICS = (*catalog.METRICS, *cache_catalog.METRICS)
 
 
 def test_names_are_unique_here_and_in_prometheus() -> None:
@@ -22,7 +25,7 @@ def test_names_are_unique_here_and_in_prometheus() -> None:
 def test_each_metric_is_well_formed(metric: Metric) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", metric.name)
     assert metric.help.endswith(".")
-    assert metric.name.startswith(("http.", "db.", "restaurant."))
+    assert metric.name.startswith(("http.", "db.", "restaurant.", "redis."))
     assert list(metric.bounds) == sorted(set(metric.bounds))
     assert bool(metric.bounds) is (metric.kind is Kind.HISTOGRAM)
 
@@ -46,6 +49,13 @@ def test_the_objectives_end_a_bucket() -> None:
 
 
 def test_no_label_is_filled_by_a_client() -> None:
-    from_clients: Any = {"url.path", "url.full", "url.query", "server.address", "client.address", "user_agent.original"}
+    from_clients: Any = {
+        "url.path",
+        "url.full",
+        "url.query",
+        "server.address",
+        "client.address",
+        "user_agent.original",
+    }
     for metric in METRICS:
         assert not from_clients & set(metric.attributes), metric.name
