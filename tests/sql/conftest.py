@@ -16,11 +16,10 @@ import pytest
 import sqlalchemy as sa
 from opentelemetry import context
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from opentelemetry.trace import INVALID_SPAN
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from restaurant_otel import sql
-from restaurant_otel.current import serving
+from restaurant_otel.current import REQUEST_KEY
 from tests.support.processes import free_port
 from tests.support.readings import Readings
 from tests.support.spans import Spans
@@ -150,7 +149,7 @@ class Request:
         self.timings.append((phase, seconds))
 
     def __enter__(self) -> Self:
-        self._token = context.attach(serving(self, INVALID_SPAN, context.get_current()))
+        self._token = context.attach(context.set_value(REQUEST_KEY, self))
         return self
 
     def __exit__(self, *_: object) -> None:
