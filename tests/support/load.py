@@ -53,7 +53,7 @@ class Load:
         self.by_status: Counter[int] = Counter()
         self.by_path: Counter[str] = Counter()
 
-    def until(self, answered: int, within: float = 60.0) -> None:
+    def until(self, answered: int, within: float = 400.0) -> None:
         """Wait until at least so many requests have been answered."""
         eventually(
             lambda: self.answered >= answered or self._failure is not None,
