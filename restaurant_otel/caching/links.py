@@ -309,9 +309,14 @@ def by_node(client: Any, commands: Sequence[Command]) -> dict[str, list[int]]:
 def redirected(replies: Sequence[Any]) -> list[int]:
     """The places of replies that say to ask elsewhere; raises if one says that the cluster is down."""
     for reply in replies:
-        if isinstance(reply, (ClusterDownError, TryAgainError)):
+        if _says(reply, (ClusterDownError, TryAgainError), ("CLUSTERDOWN ", "TRYAGAIN ")):
             raise RedisConnectionError(str(reply))
-    return [place for place, reply in enumerate(replies) if isinstance(reply, AskError)]  # and MovedError
+    return [place for place, reply in enumerate(replies) if _says(reply, (AskError,), ("ASK ", "MOVED "))]
+
+
+def _says(reply: Any, kinds: tuple[type[Exception], ...], words: tuple[str, ...]) -> bool:
+    """Whether `reply` is one of these errors: by class, or, as redis-py 5 leaves it, by its first word."""
+    return isinstance(reply, kinds) or (isinstance(reply, ResponseError) and str(reply).startswith(words))
 
 
 def packed(connection: Any, commands: Sequence[Command]) -> Any:

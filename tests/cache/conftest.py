@@ -76,11 +76,14 @@ threads_first = pytest.mark.parametrize("face", ["threads", pytest.param("loop",
 
 @pytest.fixture
 def make(face: str, namespace: str) -> Iterator[Callable[..., Any]]:
-    """`make(url, **options)`: a cache with the face under test, in the test's namespace, without jitter."""
+    """`make(url, **options)`: a cache with the face under test, in the test's namespace, without jitter.
+
+    With a time-out that a busy machine does not reach; tests of outages have the default one.
+    """
     with ExitStack() as stack:
 
         def cache(url: str, **options: Any) -> Any:
-            options = {"namespace": namespace, "jitter": 0.0, **options}
+            options = {"namespace": namespace, "jitter": 0.0, "timeout": 2.0, **options}
             made = FACES[face](url, **options)
             stack.callback(made.close)
             return made

@@ -8,6 +8,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,12 @@ from tests.cache.redises import Proxy, RedisServer
 from tests.support.wait import eventually
 
 Make = Callable[..., Any]
+
+
+@pytest.fixture
+def make(make: Make) -> Make:
+    """Caches with the default time-out."""
+    return partial(make, timeout=0.2)
 
 
 def closed(cache: Any) -> bool:

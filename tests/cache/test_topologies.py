@@ -69,7 +69,7 @@ def test_values_are_found_while_their_slot_moves_and_after(
 def test_a_cluster_with_a_hung_primary_is_an_outage_that_ends(make: Make, tmp_path: Path) -> None:
     cluster = RedisCluster(tmp_path)
     try:
-        cache = make(cluster.url)
+        cache = make(cluster.url, timeout=0.2)
         names = [f"k:{n}" for n in range(20)]
         cache.set_many(dict.fromkeys(names, "old"))
         cluster.nodes[1].hang()
@@ -95,7 +95,7 @@ def test_a_cluster_with_a_hung_primary_is_an_outage_that_ends(make: Make, tmp_pa
 def test_after_a_fail_over_the_new_master_is_used_and_nothing_deleted_is_back(
     make: Make, sentinels: SentinelPair, fault: str
 ) -> None:
-    cache = make(sentinels.url)
+    cache = make(sentinels.url, timeout=0.2)
     cache.set_many({"a": "old", "b": "old"})
     with sentinels.master.client() as client:
         assert client.wait(1, 5000) == 1
