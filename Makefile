@@ -6,7 +6,7 @@ export VENV PYTHON
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint types unit docs docs-check bench soak clean
+.PHONY: help demo test test-all lint types unit docs docs-check bench bench-cache soak clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench: ## Against the peers, side by side (minutes); BENCHMARKS="http sql" runs 
 	@failed=; for name in $(BENCHMARKS); do \
 	    echo "== $$name"; $(RUN) -m benchmarks.$$name || failed="$$failed $$name"; \
 	done; [ -z "$$failed" ] || { echo "missed what they must reach:$$failed"; exit 1; }
+
+bench-cache: ## The cache beside its peers
+	@$(MAKE) --no-print-directory bench BENCHMARKS=cache
 
 soak: ## The large versions of the tests: exactness under kills, 200,000 requests, flat memory
 	@scripts/setup bench

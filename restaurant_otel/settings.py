@@ -425,8 +425,9 @@ class Settings:
 PROCESS_VARIABLES: Final = {
     "RESTAURANT_OTEL_WORKERS_DIR": "A folder that the workers of one app share, where they cannot find each other.",
     "RESTAURANT_OTEL_GROUP": "A name that the workers of one app share, where they cannot find each other.",
+    "RESTAURANT_OTEL_CACHE_URL": "Where `restaurant-otel cache` finds the cache, unless told by `--url`.",
 }
-"""Read once a process by the metric core, before any app is instrumented; not keywords."""
+"""Read by parts that no app's settings reach; not keywords."""
 
 
 def env_names(field: dataclasses.Field[Any]) -> tuple[str, ...]:
