@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,11 @@ from tests.support import servers
 from tests.support.otlp import GrpcReceiver, HttpReceiver, Receiver
 from tests.support.readings import Readings, read_registry
 from tests.support.spans import Spans
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """End as on Ctrl-C when told to terminate (`timeout`, a cancelled CI job): what runs is stopped on the way."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
