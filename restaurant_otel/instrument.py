@@ -6,6 +6,8 @@ is seen as well, and the time that its middleware takes.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import inspect
 import logging
 import sys
@@ -175,13 +177,14 @@ class RestaurantInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def _instrument(self, **settings: Any) -> None:
         self._undo = [
             undo
-            for module, name, method in (
-                ("starlette.applications", "Starlette", "__init__"),
-                ("flask", "Flask", "__init__"),
-                ("django.core.handlers.wsgi", "WSGIHandler", "__init__"),
-                ("django.core.handlers.asgi", "ASGIHandler", "__init__"),
+            for module, name in (
+                ("starlette.applications", "Starlette"),
+                ("fastapi.applications", "FastAPI"),  # its constructor does not call Starlette's
+                ("flask.app", "Flask"),
+                ("django.core.handlers.wsgi", "WSGIHandler"),
+                ("django.core.handlers.asgi", "ASGIHandler"),
             )
-            if (undo := _instrument_when_made(module, name, method, settings)) is not None
+            if (undo := _instrument_when_made(module, name, settings)) is not None
         ]
 
     def _uninstrument(self, **_: Any) -> None:
@@ -189,15 +192,14 @@ class RestaurantInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             undo()
 
 
-def _instrument_when_made(
-    module: str, name: str, method: str, settings: dict[str, Any]
-) -> Callable[[], None] | None:
+def _instrument_when_made(module: str, name: str, settings: dict[str, Any]) -> Callable[[], None] | None:
     try:
-        kind = getattr(__import__(module, fromlist=[name]), name)
+        kind = getattr(importlib.import_module(module), name)
     except ImportError:
         return None
-    plain = getattr(kind, method)
+    plain = kind.__init__
 
+    @functools.wraps(plain)
     def init(self: Any, *arguments: Any, **keywords: Any) -> None:
         plain(self, *arguments, **keywords)
         try:
@@ -205,5 +207,9 @@ def _instrument_when_made(
         except Exception as error:  # noqa: BLE001 - nobody wrote our line: nobody expects our errors
             survived("auto-instrumentation", error)
 
-    setattr(kind, method, init)
-    return lambda: setattr(kind, method, plain)
+    kind.__init__ = init
+
+    def undo() -> None:
+        kind.__init__ = plain
+
+    return undo
