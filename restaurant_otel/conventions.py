@@ -70,6 +70,13 @@ def content_length(value: str | bytes | None) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
+def port_number(value: object) -> int | None:
+    """A port as servers give it, a number or text (werkzeug's REMOTE_PORT is a number); None for anything else."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 5:
+        value = int(value)
+    return value if isinstance(value, int) and 0 < value <= 65535 else None
+
+
 def error_type(error: BaseException) -> str:
     """The value of ``error.type`` for an exception."""
     return type(error).__qualname__
@@ -170,11 +177,11 @@ def wsgi_attributes(environ: Mapping[str, Any], opt_in: frozenset[str]) -> Attri
     version = wsgi_version(environ)
     if version is not None:
         attributes["network.protocol.version"] = version
-    server = (environ.get("SERVER_NAME"), content_length(environ.get("SERVER_PORT")))
+    server = (environ.get("SERVER_NAME"), port_number(environ.get("SERVER_PORT")))
     _put_server(attributes, environ.get("HTTP_HOST"), server)
     client = environ.get("REMOTE_ADDR")
     if client:
-        _put_client(attributes, (client, content_length(environ.get("REMOTE_PORT"))), opt_in)
+        _put_client(attributes, (client, port_number(environ.get("REMOTE_PORT"))), opt_in)
     agent = environ.get("HTTP_USER_AGENT")
     if agent:
         attributes["user_agent.original"] = printable(agent)
