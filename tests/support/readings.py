@@ -87,7 +87,10 @@ def parse(text: str, content_type: str = "") -> Readings:
     for family in (parse_openmetrics if openmetrics else parse_text)(text):
         types[family.name] = family.type
         for sample in family.samples:
-            key = frozenset(sample.labels.items())
+            # Servers and clients spell a bound differently (1048576.0, 1.048576e+06): here it is as Python does.
+            key = frozenset(
+                (n, str(float(v)) if n == "le" and v != "+Inf" else v) for n, v in sample.labels.items()
+            )
             series = samples.setdefault(sample.name, {})
             assert key not in series, f"two samples of {sample.name}{sample.labels}"
             series[key] = sample.value
