@@ -477,6 +477,6 @@ def test_under_load_nothing_raises_nothing_is_lost_and_nothing_old_is_read(
             for thread in threads:
                 thread.join(30)
         assert wrong == []
-        stats = cache.stats()
-        assert stats.errors >= 2
-        assert stats.journal == 0
+        assert cache.stats().errors >= 2
+        # A busy machine may hold up one more reply than the test does: that outage, too, must come to its end.
+        eventually(lambda: closed(cache) and cache.stats().journal == 0, what="the journal is replayed")
