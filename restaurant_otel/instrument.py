@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import logging
 import sys
 from collections.abc import Callable, Collection
 from functools import partial
@@ -21,8 +20,6 @@ from restaurant_otel import routes
 from restaurant_otel.errors import survived
 from restaurant_otel.middleware import ASGIMiddleware, WSGIMiddleware
 from restaurant_otel.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 App = TypeVar("App")
 

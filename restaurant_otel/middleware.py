@@ -6,7 +6,6 @@ already watches) and hand it to an exchange of its own (`serving`). Nothing abou
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, TypeAlias
@@ -18,15 +17,13 @@ from restaurant_otel import sql, telemetry
 from restaurant_otel.conventions import wsgi_path
 from restaurant_otel.endpoint import MetricsEndpoint
 from restaurant_otel.errors import survived
-from restaurant_otel.metrics.registry import registry
+from restaurant_otel.metrics.registry import configure
 from restaurant_otel.routes import AsgiRoutes, WsgiRoutes
 from restaurant_otel.serving.asgi import AsgiExchange, Message, Receive, Scope, Send
 from restaurant_otel.serving.observer import Observer
 from restaurant_otel.serving.websocket import WebSocketExchange
 from restaurant_otel.serving.wsgi import Environ, StartResponse, WsgiExchange
 from restaurant_otel.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 ASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 WSGIApp: TypeAlias = Callable[[Any, Any], Iterable[bytes]]
@@ -48,7 +45,7 @@ class _Middleware:
         self._disabled = telemetry.disabled()
         self._excluded = self._settings.excluded_urls
         self._observer = Observer(self._settings)
-        registry().limit = self._settings.series_limit  # one for the process: the last app's word counts
+        configure(limit=self._settings.series_limit)  # one for the process: the last app's word counts
         self._cells = self._observer.cells  # not attached yet, or anew after a fork: one look a request
         self._metrics_path = self._settings.metrics_path
         self._endpoint: MetricsEndpoint | None = None

@@ -111,9 +111,7 @@ class ServerSpan(Span):
         if not self._still_open("event"):
             return
         limits = self._pipeline.limits
-        bounded = BoundedAttributes(
-            limits.max_event_attributes, attributes, max_value_len=limits.max_attribute_length, immutable=True
-        )
+        bounded = _frozen(attributes, limits.max_event_attributes, limits)
         with _lock:
             if self._events is None:
                 self._events = BoundedList(limits.max_events)
@@ -126,9 +124,7 @@ class ServerSpan(Span):
         if not self._still_open("link"):
             return
         limits = self._pipeline.limits
-        bounded = BoundedAttributes(
-            limits.max_link_attributes, attributes, max_value_len=limits.max_attribute_length, immutable=True
-        )
+        bounded = _frozen(attributes, limits.max_link_attributes, limits)
         with _lock:
             if self._links is None:
                 self._links = BoundedList(limits.max_links)
@@ -252,6 +248,11 @@ class ServerSpan(Span):
             )
             self._bounded = True
         return self._attributes
+
+
+def _frozen(attributes: Any, most: int | None, limits: SpanLimits) -> BoundedAttributes:
+    """The attributes of an event or a link, `most` of them, as the SDK keeps them."""
+    return BoundedAttributes(most, attributes, max_value_len=limits.max_attribute_length, immutable=True)
 
 
 _UNSET = Status(StatusCode.UNSET)
