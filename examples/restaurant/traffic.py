@@ -52,10 +52,7 @@ class Visitor:
 
     async def ask(self, method: str, path: str, *expected: int, **request: Any) -> httpx.Response:
         """Send one request; a status other than the `expected` is a surprise."""
-        response = await self.http.request(method, path, **request)
-        if response.status_code not in expected:
-            raise Surprise(f"{method} {path.partition('?')[0]} answered {response.status_code}")
-        return response
+        return _expect(await self.http.request(method, path, **request), *expected)
 
     def branch(self) -> int:
         """The number of some branch."""
@@ -86,6 +83,13 @@ class Visitor:
 
 
 Visit = Callable[[Visitor], Awaitable[object]]
+
+
+def _expect(response: httpx.Response, *expected: int) -> httpx.Response:
+    if response.status_code not in expected:
+        request = response.request
+        raise Surprise(f"{request.method} {request.url.path} answered {response.status_code}")
+    return response
 
 
 async def look_around(visitor: Visitor) -> None:
@@ -177,8 +181,11 @@ async def export(visitor: Visitor) -> None:
 
 async def lose_interest(visitor: Visitor) -> None:
     """Open a stream that does not end by itself, and leave after its first bytes."""
-    async with visitor.http.stream("GET", f"/kitchen/{visitor.branch()}/events") as response:
-        await anext(response.aiter_bytes())
+    path = f"/kitchen/{visitor.branch()}/events"
+    async with visitor.http.stream("GET", path) as response:
+        _expect(response, 200)
+        if not await anext(response.aiter_bytes(), b""):
+            raise Surprise(f"GET {path} ended without an event")
 
 
 async def cook(visitor: Visitor) -> None:

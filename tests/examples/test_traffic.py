@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from importlib import import_module
 from pkgutil import iter_modules
 
 import httpx
 import pytest
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from websockets.exceptions import WebSocketException
 
 from examples.restaurant import figures, pages
-from examples.restaurant.traffic import MIX, Traffic, Visit, Visitor
+from examples.restaurant.traffic import MIX, Surprise, Traffic, Visit, Visitor
 from tests.support.servers import Server
 from tests.support.wait import eventually
 
@@ -66,17 +68,24 @@ def test_the_metrics_give_the_ugly_pages_away(restaurant: Server) -> None:
     assert app.requests["/orders/{order_id:int}/payment"].errors > 0 == app.requests["/orders"].errors
 
 
-def test_an_app_that_answers_wrong_is_a_surprise() -> None:
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+@asynccontextmanager
+async def an_app_that_answers(status: bytes) -> AsyncIterator[str]:
+    """An app that gives `status` and no body to everybody; yields its URL."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        writer.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         writer.close()
 
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def test_an_app_that_answers_wrong_is_a_surprise() -> None:
     async def visit_it() -> Traffic:
-        server = await asyncio.start_server(refuse, "127.0.0.1", 0)
-        async with server:
-            traffic = Traffic(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", rate=200)
-            stop = asyncio.Event()
+        async with an_app_that_answers(b"503 Busy") as url:
+            traffic, stop = Traffic(url, rate=200), asyncio.Event()
             asyncio.get_running_loop().call_later(0.5, stop.set)
             await traffic.run(stop)
             return traffic
@@ -84,6 +93,18 @@ def test_an_app_that_answers_wrong_is_a_surprise() -> None:
     traffic = asyncio.run(visit_it())
     assert traffic.answered > 0
     assert any("answered 503" in surprise for surprise in traffic.surprises)
+
+
+@pytest.mark.parametrize("visit", [pytest.param(visit, id=visit.__name__) for _, visit in MIX])
+def test_no_visit_stumbles_over_a_wrong_answer(visit: Visit) -> None:
+    """Each by itself: whether the rare ones come up in a short mix is left to the dice and the clock."""
+
+    async def visit_it() -> None:
+        async with an_app_that_answers(b"503 Busy") as url, httpx.AsyncClient(base_url=url) as http:
+            await visit(Visitor(http, random.Random(1)))
+
+    with pytest.raises((Surprise, WebSocketException)):
+        asyncio.run(visit_it())
 
 
 def test_an_app_that_is_not_there_is_a_surprise_and_no_more() -> None:
