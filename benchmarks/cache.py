@@ -33,8 +33,8 @@ import redis.asyncio
 
 from benchmarks import harness
 from benchmarks.harness import Costs, Figure, Variant
+from restaurant_otel import catalog
 from restaurant_otel.cache import AsyncCache, Cache
-from restaurant_otel.caching import catalog
 from restaurant_otel.caching.memory import MemoryStore
 from restaurant_otel.caching.telemetry import Counter
 

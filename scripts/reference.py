@@ -19,11 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from restaurant_otel import catalog
-from restaurant_otel.caching import catalog as cache_catalog
 from restaurant_otel.catalog import Across, Kind, Metric, prometheus_label
 from restaurant_otel.settings import ALWAYS_REDACTED, LOCAL_NETWORKS, PROCESS_VARIABLES, Settings, env_names
-
-METRICS = (*catalog.METRICS, *cache_catalog.METRICS)
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -126,14 +123,16 @@ def facts(metric: Metric) -> Iterator[str]:
 def metrics() -> str:
     """Everything about every metric."""
     return "\n\n".join(
-        f"### `{shown_name(metric)}`\n\n{metric.help}\n\n" + "\n".join(facts(metric)) for metric in METRICS
+        f"### `{shown_name(metric)}`\n\n{metric.help}\n\n" + "\n".join(facts(metric))
+        for metric in catalog.METRICS
     )
 
 
 def metrics_in_short() -> str:
     """One line a metric."""
     rows = (
-        (f"`{shown_name(metric)}`", metric.kind.value.replace("_", "-"), labels(metric)) for metric in METRICS
+        (f"`{shown_name(metric)}`", metric.kind.value.replace("_", "-"), labels(metric))
+        for metric in catalog.METRICS
     )
     return table(("In Prometheus", "Kind", "Labels"), rows)
 

@@ -10,18 +10,15 @@ from opentelemetry.exporter.prometheus import _CustomCollector
 from opentelemetry.exporter.prometheus._mapping import map_unit, sanitize_full_name
 
 from restaurant_otel import catalog
-from restaurant_otel.caching import catalog as cache_catalog
 from restaurant_otel.catalog import Kind, Metric
-
-METRICS = (*catalog.METRICS, *cache_catalog.METRICS)
 
 
 def test_names_are_unique_here_and_in_prometheus() -> None:
-    assert len({metric.name for metric in METRICS}) == len(METRICS)
-    assert len({metric.prometheus_name for metric in METRICS}) == len(METRICS)
+    assert len({metric.name for metric in catalog.METRICS}) == len(catalog.METRICS)
+    assert len({metric.prometheus_name for metric in catalog.METRICS}) == len(catalog.METRICS)
 
 
-@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+@pytest.mark.parametrize("metric", catalog.METRICS, ids=lambda metric: metric.name)
 def test_each_metric_is_well_formed(metric: Metric) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", metric.name)
     assert metric.help.endswith(".")
@@ -57,5 +54,5 @@ def test_no_label_is_filled_by_a_client() -> None:
         "client.address",
         "user_agent.original",
     }
-    for metric in METRICS:
+    for metric in catalog.METRICS:
         assert not from_clients & set(metric.attributes), metric.name

@@ -18,7 +18,6 @@ import pytest
 
 import restaurant_otel
 from restaurant_otel import catalog
-from restaurant_otel.caching import catalog as cache_catalog
 from restaurant_otel.settings import PROCESS_VARIABLES, Settings, env_names
 from tests.support.load import settled
 from tests.support.prometheus import Prometheus
@@ -191,14 +190,13 @@ def test_prometheus_takes_every_scrape_configuration(block: Block, tmp_path: Pat
 
 # --- names -------------------------------------------------------------------------------------------
 
-METRICS = (*catalog.METRICS, *cache_catalog.METRICS)
 SAMPLES = {
     metric.prometheus_name + ending
-    for metric in METRICS
+    for metric in catalog.METRICS
     for ending in ("", "_total", "_bucket", "_sum", "_count")
 }
-PREFIXES = tuple({metric.prometheus_name.partition("_")[0] + "_" for metric in METRICS})
-LABELS = {catalog.prometheus_label(name) for metric in METRICS for name in metric.attributes}
+PREFIXES = tuple({metric.prometheus_name.partition("_")[0] + "_" for metric in catalog.METRICS})
+LABELS = {catalog.prometheus_label(name) for metric in catalog.METRICS for name in metric.attributes}
 FIELDS = {variable for field in Settings.__dataclass_fields__.values() for variable in env_names(field)}
 
 

@@ -20,7 +20,8 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from restaurant_otel.caching import catalog, scripts
+from restaurant_otel import catalog
+from restaurant_otel.caching import scripts
 from restaurant_otel.caching.breaker import Breaker, State
 from restaurant_otel.caching.codecs import Packer
 from restaurant_otel.caching.driver import Driver

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from restaurant_otel.caching import catalog, scripts
+from restaurant_otel import catalog
+from restaurant_otel.caching import scripts
 from restaurant_otel.caching.breaker import State
 from restaurant_otel.caching.core import Core
 from restaurant_otel.caching.driver import run

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from opentelemetry import trace
 
-from restaurant_otel.caching import catalog
+from restaurant_otel import catalog
 from restaurant_otel.catalog import Metric
 from restaurant_otel.metrics import CounterCell, HistogramCell, HistogramPoint, NumberPoint, registry
 

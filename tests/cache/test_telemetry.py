@@ -7,8 +7,8 @@ from typing import Any
 
 from opentelemetry import trace
 
+from restaurant_otel import catalog
 from restaurant_otel.cache import Cache, CacheManager
-from restaurant_otel.caching import catalog
 from restaurant_otel.metrics import HistogramPoint, registry
 from tests.cache.redises import RedisServer
 from tests.support.spans import Spans

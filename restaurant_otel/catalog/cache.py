@@ -1,4 +1,4 @@
-"""The cache's metrics, in the manner of `restaurant_otel.catalog`, which lists them with all the others.
+"""The cache.
 
 A lookup is counted once: as a hit, a stale value served, or a miss, under the tier that answered (for a miss: the
 tier asked last). The group is the literal beginning of a key template, never a key.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from restaurant_otel.catalog import QUERY_SECONDS, SECONDS, Across, Kind, Metric
+from restaurant_otel.catalog.metric import QUERY_SECONDS, SECONDS, Across, Kind, Metric
 
 _NAME: Final = "restaurant.cache.name"
 _LOOKUP: Final = (_NAME, "restaurant.cache.tier", "restaurant.cache.group")
@@ -134,8 +134,3 @@ CACHE_REDIS_LATENCY: Final = Metric(
     (_NAME,),
     across=Across.MAX,
 )
-
-METRICS: Final[tuple[Metric, ...]] = tuple(
-    value for value in dict(globals()).values() if isinstance(value, Metric)
-)
-"""All of the above."""
