@@ -94,7 +94,7 @@ _LIVING: Final = {
 
 def shown_name(metric: Metric) -> str:
     """The metric's name as one types it in PromQL; a histogram's without its three endings."""
-    return metric.prometheus_name + ("_total" if metric.kind is Kind.COUNTER else "")
+    return metric.prometheus_name + ("_total" if metric.kind in (Kind.COUNTER, Kind.OBSERVED_COUNTER) else "")
 
 
 def across(metric: Metric) -> str:
@@ -131,7 +131,11 @@ def metrics() -> str:
 def metrics_in_short() -> str:
     """One line a metric."""
     rows = (
-        (f"`{shown_name(metric)}`", metric.kind.value.replace("_", "-"), labels(metric))
+        (
+            f"`{shown_name(metric)}`",
+            metric.kind.value.removeprefix("observed_").replace("_", "-"),
+            labels(metric),
+        )
         for metric in catalog.METRICS
     )
     return table(("In Prometheus", "Kind", "Labels"), rows)

@@ -20,9 +20,11 @@ def test_names_are_unique_here_and_in_prometheus() -> None:
 
 @pytest.mark.parametrize("metric", catalog.METRICS, ids=lambda metric: metric.name)
 def test_each_metric_is_well_formed(metric: Metric) -> None:
-    assert re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", metric.name)
+    assert re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z0-9][a-z0-9_]*)+", metric.name)
     assert metric.help.endswith(".")
-    assert metric.name.startswith(("http.", "db.", "restaurant.", "redis."))
+    assert metric.name.startswith(
+        ("http.", "db.", "restaurant.", "system.", "process.", "container.", "cpython.")
+    )
     assert list(metric.bounds) == sorted(set(metric.bounds))
     assert bool(metric.bounds) is (metric.kind is Kind.HISTOGRAM)
 

@@ -11,15 +11,16 @@ A metric's Prometheus name is derived by OpenTelemetry's rules (`Metric.promethe
 
 from typing import Final
 
-from restaurant_otel.catalog import cache, database, http, operations, telemetry
+from restaurant_otel.catalog import cache, database, http, operations, resources, telemetry
 from restaurant_otel.catalog.cache import *
 from restaurant_otel.catalog.database import *
 from restaurant_otel.catalog.http import *
 from restaurant_otel.catalog.metric import *
 from restaurant_otel.catalog.operations import *
+from restaurant_otel.catalog.resources import *
 from restaurant_otel.catalog.telemetry import *
 
-_SUBJECTS: Final = (http, database, operations, telemetry, cache)
+_SUBJECTS: Final = (http, database, operations, telemetry, cache, resources)
 
 METRICS: Final[tuple[Metric, ...]] = tuple(
     value for subject in _SUBJECTS for value in vars(subject).values() if isinstance(value, Metric)

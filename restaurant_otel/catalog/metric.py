@@ -13,6 +13,8 @@ class Kind(Enum):
 
     COUNTER = "counter"
     """Only ever grows. Workers, living and dead, are summed."""
+    OBSERVED_COUNTER = "observed_counter"
+    """A total that somebody else counts, the kernel say, and that is read off like a gauge. Living workers only."""
     UP_DOWN_COUNTER = "up_down_counter"
     """Grows and shrinks by steps (requests in flight). Living workers only."""
     GAUGE = "gauge"
@@ -22,7 +24,7 @@ class Kind(Enum):
 
 
 class Across(Enum):
-    """How the living workers of one app become one series, for up-down counters and gauges."""
+    """How the living workers of one app become one series, for up-down counters, observed counters and gauges."""
 
     SUM = "sum"
     MAX = "max"
@@ -116,6 +118,25 @@ QUERY_SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.2, 0.4, 0.5, 1.0, 5.0, 
 
 BYTES: Final = (0.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0, 16777216.0)
 """Powers of four: the conventions advise none for body sizes."""
+
+WAIT_SECONDS: Final = (
+    0.0001,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
+"""For waiting that should hardly be there: for the event loop, the collector, a CPU, a worker."""
 
 CONNECTION_SECONDS: Final = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
 """For connections that stay open on purpose (WebSockets)."""

@@ -122,7 +122,7 @@ class CounterCell:
 
 
 class GaugeCell:
-    """A gauge's reading for one attribute set. Any thread."""
+    """A gauge's or observed counter's reading for one attribute set. Any thread."""
 
     __slots__ = ("at", "block")
 
@@ -139,6 +139,11 @@ class GaugeCell:
     def clear(self) -> None:
         """Take the reading away: the series vanishes until the next `set`."""
         self.block.view[self.at] = 0.0
+
+    def reading(self) -> float | None:
+        """The reading, if there is one."""
+        view = self.block.view
+        return view[self.at + 1] if view[self.at] else None
 
 
 class HistogramCell:
@@ -248,6 +253,11 @@ class LockedGaugeCell(GaugeCell):
         """Take the reading away."""
         with self.block.lock:
             super().clear()
+
+    def reading(self) -> float | None:
+        """The reading, if there is one."""
+        with self.block.lock:
+            return super().reading()
 
 
 class LockedHistogramCell(HistogramCell):

@@ -191,6 +191,7 @@ _RESERVED_LABELS: Final = frozenset(("le", "worker", "otel_metric_overflow"))
 
 _TYPES: Final = {
     Kind.COUNTER: "counter",
+    Kind.OBSERVED_COUNTER: "counter",
     Kind.UP_DOWN_COUNTER: "gauge",
     Kind.GAUGE: "gauge",
     Kind.HISTOGRAM: "histogram",
@@ -212,7 +213,7 @@ class _Shape:
         self.name = metric.prometheus_name
         self._sample = self.name
         suffixes: tuple[str, ...] = ()
-        if metric.kind is Kind.COUNTER:
+        if self.type == "counter":
             self.name = self.name.removesuffix("_total")
             self._sample = f"{self.name}_total"
             suffixes = ("_total", "_created")

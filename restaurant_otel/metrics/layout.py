@@ -88,6 +88,10 @@ class Head:
         return (_HEAD.pack(_MAGIC, VERSION, len(text), crc32(text)) + text).ljust(PAGE, b"\0")
 
 
+READ_OFF: Final = frozenset({Kind.GAUGE, Kind.OBSERVED_COUNTER})
+"""The kinds whose number replaces the last one, and can be taken away."""
+
+
 def definition(metric: Metric) -> Definition:
     """The identity of a metric across processes."""
     return metric.name, metric.kind, metric.attributes, metric.bounds
@@ -96,12 +100,12 @@ def definition(metric: Metric) -> Definition:
 def series(metric: Metric) -> struct.Struct:
     """The slots of one series.
 
-    A counter has its value; a gauge a flag (1: there is a reading) and its value; a histogram the number of its first
-    exemplar's record, its sum, and its counts, which are integers where all else is floats.
+    A counter has its value; a gauge or observed counter a flag (1: there is a reading) and its value; a histogram the
+    number of its first exemplar's record, its sum, and its counts, which are integers where all else is floats.
     """
     if metric.kind is Kind.HISTOGRAM:
         return struct.Struct(f"=dd{len(metric.bounds) + 1}q")
-    return _GAUGE if metric.kind is Kind.GAUGE else _COUNTER
+    return _GAUGE if metric.kind in READ_OFF else _COUNTER
 
 
 def width(metric: Metric) -> int:

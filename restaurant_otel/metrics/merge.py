@@ -4,8 +4,8 @@ A `Source` is one worker, living or dead, or the ledger of the dead. `Tables` re
 source has, so that a scrape looks at new index lines only; the slots come fresh with every scrape. Where
 sources come from (`workers`, `Registry`) and where points go (the exposition) is no matter here.
 
-The rules: counters and histograms are summed over all sources; up-down counters and gauges over living
-workers only, by the metric's `across`; of exemplars the newest stays.
+The rules: counters and histograms are summed over all sources; all other kinds over living workers only, by
+the metric's `across`; of exemplars the newest stays.
 """
 
 from __future__ import annotations
@@ -185,9 +185,11 @@ def points_of(table: Table, rows: range, snapshots: Sequence[Snapshot], start: f
     ]
     if metric.kind is Kind.HISTOGRAM:
         return _histograms(table, rows, parts, start)
+    # When the kernel began to count nobody says; 0 stands for that.
+    observed = metric.kind is Kind.OBSERVED_COUNTER
     if alive_only and metric.across is Across.PER_WORKER:
-        return _numbers_per_worker(table, rows, parts)
-    return _numbers(table, rows, parts, start)
+        return _numbers_per_worker(table, rows, parts, started=not observed)
+    return _numbers(table, rows, parts, 0.0 if observed else start)
 
 
 Parts = Sequence[tuple[Snapshot, "array[int]"]]
@@ -237,14 +239,18 @@ def _takes_largest(metric: Metric) -> bool:
     return metric.kind is not Kind.COUNTER and metric.across is Across.MAX
 
 
-def _numbers_per_worker(table: Table, rows: range, parts: Parts) -> list[Point]:
+def _numbers_per_worker(table: Table, rows: range, parts: Parts, started: bool) -> list[Point]:
     found: list[Point] = []
     absent = (None,) * len(table.metric.attributes)
     for row in rows:
         key = table.keys[row]
         found.extend(
             NumberPoint(
-                absent if key is None else key, value, source.worker, source.head.started, key is None
+                absent if key is None else key,
+                value,
+                source.worker,
+                source.head.started if started else 0.0,
+                key is None,
             )
             for value, source in _readings(table, row, parts)
         )

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from opentelemetry.sdk.metrics import Counter, Exemplar, UpDownCounter
+from opentelemetry.sdk.metrics import Counter, Exemplar, ObservableCounter, UpDownCounter
 from opentelemetry.sdk.metrics import Histogram as HistogramInstrument
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -101,7 +101,7 @@ def _metric(families: list[Family], delta: Collection[Kind], since: float, now: 
         ]
         data = Gauge(numbers)
         if metric.kind is not Kind.GAUGE:
-            data = Sum(numbers, temporality, is_monotonic=metric.kind is Kind.COUNTER)
+            data = Sum(numbers, temporality, is_monotonic=metric.kind is not Kind.UP_DOWN_COUNTER)
     return SdkMetric(metric.name, metric.help, metric.unit, data)
 
 
@@ -169,7 +169,10 @@ def difference(
             continue
         added = []
         for point in family.points:
-            rest = _minus(point, before.get(_key(family.metric, point)), start)
+            then = before.get(_key(family.metric, point))
+            if then is None and family.metric.kind is Kind.OBSERVED_COUNTER:
+                continue  # all that was counted before anybody looked was not added just now
+            rest = _minus(point, then, start)
             if rest is not None:
                 added.append(rest)
         yield Family(family.metric, added)
@@ -193,6 +196,7 @@ EXIT_SECONDS: Final = 2.0
 
 _INSTRUMENTS: Final[Mapping[Kind, type]] = {
     Kind.COUNTER: Counter,
+    Kind.OBSERVED_COUNTER: ObservableCounter,
     Kind.UP_DOWN_COUNTER: UpDownCounter,
     Kind.HISTOGRAM: HistogramInstrument,
 }

@@ -121,7 +121,7 @@ class Registry:
         return self._instrument(metric)
 
     def gauge(self, metric: Metric) -> Instrument[GaugeCell]:
-        """The instrument of a gauge. Any thread."""
+        """The instrument of a gauge or observed counter. Any thread."""
         return self._instrument(metric)
 
     def histogram(self, metric: Metric) -> Instrument[HistogramCell]:
@@ -164,7 +164,7 @@ class Registry:
             )
         if metric.kind is Kind.HISTOGRAM:
             return HISTOGRAM(block, at + layout.HISTOGRAM_COUNTS, metric.bounds)
-        return GAUGE(block, at) if metric.kind is Kind.GAUGE else COUNTER(block, at)
+        return GAUGE(block, at) if metric.kind in layout.READ_OFF else COUNTER(block, at)
 
     def refused(self, metric: Metric) -> None:
         """Count an attribute set that got no cell of its own."""

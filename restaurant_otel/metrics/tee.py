@@ -7,9 +7,10 @@ app with no provider of its own pays nothing for them. Whatever the app's instru
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from opentelemetry.metrics import Meter
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from restaurant_otel.catalog import Kind, Metric
@@ -32,12 +33,18 @@ class Outlet:
         self._meter = meter
         self._metric = metric
         self._instrument: Any = None
+        self._observed: list[tuple[GaugeCell, Attributes]] = []
 
     def instrument(self) -> Any:
         """The API's instrument."""
         if self._instrument is None:
-            self._instrument = _create(self._meter, self._metric)
+            self._instrument = _create(self._meter, self._metric, self._observe)
         return self._instrument
+
+    def _observe(self, _: CallbackOptions) -> list[Observation]:
+        """The totals of an observed counter: the API asks for these itself."""
+        readings = [(cell.reading(), attributes) for cell, attributes in self._observed]
+        return [Observation(total, attributes) for total, attributes in readings if total is not None]
 
     def attributes(self, key: Key) -> Attributes:
         """Attribute values as the API takes them."""
@@ -48,12 +55,19 @@ class Outlet:
 
     def tee(self, cell: Any, key: Key) -> Any:
         """A cell that writes to `cell` and here."""
+        if self._metric.kind is Kind.OBSERVED_COUNTER:
+            self._observed.append((cell, self.attributes(key)))
+            try:
+                self.instrument()
+            except Exception as error:  # noqa: BLE001 - the app's own pipeline
+                _survived(error)
+            return cell
         kind = {CounterCell: TeeCounter, GaugeCell: TeeGauge, HistogramCell: TeeHistogram}
         made = next(tee for plain, tee in kind.items() if isinstance(cell, plain))
         return made(cell, self, self.attributes(key))
 
 
-def _create(meter: Meter, metric: Metric) -> Any:
+def _create(meter: Meter, metric: Metric, observe: Callable[[CallbackOptions], list[Observation]]) -> Any:
     if metric.kind is Kind.HISTOGRAM:
         return meter.create_histogram(
             metric.name, metric.unit, metric.help, explicit_bucket_boundaries_advisory=metric.bounds
@@ -62,6 +76,8 @@ def _create(meter: Meter, metric: Metric) -> Any:
         return meter.create_gauge(metric.name, metric.unit, metric.help)
     if metric.kind is Kind.UP_DOWN_COUNTER:
         return meter.create_up_down_counter(metric.name, metric.unit, metric.help)
+    if metric.kind is Kind.OBSERVED_COUNTER:
+        return meter.create_observable_counter(metric.name, [observe], metric.unit, metric.help)
     return meter.create_counter(metric.name, metric.unit, metric.help)
 
 

@@ -19,6 +19,8 @@ WAIT = Metric("shop.wait", "s", Kind.HISTOGRAM, "Time until served.", ("branch",
 HEAT = Metric("shop.heat", "Cel", Kind.GAUGE, "Heat of the oven.", (), across=Across.MAX)
 STAFF = Metric("shop.staff", "{person}", Kind.GAUGE, "People at work.", (), across=Across.SUM)
 MOOD = Metric("shop.mood", "1", Kind.GAUGE, "How the cook feels.", (), across=Across.PER_WORKER)
+DISK = Metric("shop.disk.io", "By", Kind.OBSERVED_COUNTER, "Bytes written.", (), across=Across.MAX)
+STEPS = Metric("shop.steps", "{step}", Kind.OBSERVED_COUNTER, "Steps walked.", (), across=Across.PER_WORKER)
 
 Numbers = dict[tuple[str, Any, str | None], Any]
 
@@ -94,7 +96,7 @@ class Puppet:
         self._tell("serves", seconds, branch, trace_id)
 
     def reads(self, gauge: str, value: float) -> None:
-        """Set a gauge: heat, staff or mood."""
+        """Set a gauge or an observed counter: heat, staff, mood, disk or steps."""
         self._tell("reads", gauge, value)
 
     def answers(self) -> Numbers:
@@ -154,7 +156,7 @@ def _perform(strings: socket.socket, limit: int) -> None:
     registry = Registry(limit)
     registry.attach()
     stream = strings.makefile("rw")
-    gauges = {"heat": HEAT, "staff": STAFF, "mood": MOOD}
+    gauges = {"heat": HEAT, "staff": STAFF, "mood": MOOD, "disk": DISK, "steps": STEPS}
 
     def act(what: str, *words: Any) -> Any:
         match what, words:

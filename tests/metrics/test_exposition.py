@@ -203,7 +203,13 @@ def of_the_catalogue() -> list[Family]:
 
 
 def test_promtool_finds_no_fault_with_any_metric_of_the_catalogue() -> None:
-    assert lint(text(*of_the_catalogue(), target_info={"service.name": "shop"})) == ""
+    faults = lint(text(*of_the_catalogue(), target_info={"service.name": "shop"})).splitlines()
+    # It wants `_count` for histograms alone; the semantic conventions call a number of things that.
+    counts = {metric.prometheus_name for metric in catalog.METRICS if metric.name.endswith(".count")}
+    allowed = {
+        f'{name} non-histogram and non-summary metrics should not have "_count" suffix' for name in counts
+    }
+    assert set(faults) <= allowed
 
 
 @BOTH
@@ -213,9 +219,13 @@ def test_prometheus_client_reads_every_metric_of_the_catalogue(form: Format, cre
     found = samples(text(*families, form=form, created=created), form)
     for family in families:
         name, kind = family.metric.prometheus_name, family.metric.kind
-        suffix = {Kind.COUNTER: "_total", Kind.HISTOGRAM: "_count"}.get(kind, "")
+        suffix = {Kind.COUNTER: "_total", Kind.OBSERVED_COUNTER: "_total", Kind.HISTOGRAM: "_count"}.get(
+            kind, ""
+        )
         assert any(key[0] == name + suffix for key in found)
-        with_created = created and form.openmetrics and kind in (Kind.COUNTER, Kind.HISTOGRAM)
+        with_created = (
+            created and form.openmetrics and kind in (Kind.COUNTER, Kind.OBSERVED_COUNTER, Kind.HISTOGRAM)
+        )
         assert (name + "_created" in {key[0] for key in found}) == with_created
 
 

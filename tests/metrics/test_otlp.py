@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
 from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
+from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, ObservableCounter
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     ConsoleMetricExporter,
@@ -43,6 +43,7 @@ ORDERS = Metric("shop.orders", "{order}", Kind.COUNTER, "Orders taken.", ("branc
 TABLES = Metric("shop.tables", "", Kind.UP_DOWN_COUNTER, "Tables taken.", ("branch",))
 OVEN = Metric("shop.oven.temperature", "Cel", Kind.GAUGE, "How hot it is.", ("oven",))
 WAIT = Metric("shop.wait", "s", Kind.HISTOGRAM, "Time until served.", ("branch",), (0.5, 10.0))
+DISK = Metric("shop.disk.io", "By", Kind.OBSERVED_COUNTER, "Bytes written.")
 RESOURCE = Resource({"service.name": "shop", "service.instance.id": "one"})
 
 
@@ -338,6 +339,29 @@ def test_what_has_not_changed_is_not_in_a_delta(pushing: Callable[..., Pushed]) 
     app.push()
     assert "shop.orders" not in kept.names()
     assert kept.numbers("shop.tables") == [1.0]
+
+
+def test_a_total_that_the_kernel_counts_is_a_sum_whose_beginning_nobody_knows(
+    pushing: Callable[..., Pushed], otlp_http: Receiver
+) -> None:
+    app = pushing(exporter_to(otlp_http))
+    app.registry.gauge(DISK).bind().set(4096)
+    assert app.push()
+    (disk,) = otlp_http.points("shop.disk.io")
+    assert (disk.kind, disk.value, disk.delta) == ("sum", 4096.0, False)
+
+
+def test_what_the_kernel_counted_before_is_in_no_delta(pushing: Callable[..., Pushed]) -> None:
+    kept = Kept({ObservableCounter: AggregationTemporality.DELTA})
+    app = pushing(kept)
+    disk = app.registry.gauge(DISK).bind()
+    app.registry.gauge(OVEN).bind(1).set(20)
+    disk.set(1_000_000)
+    app.push()
+    assert "shop.disk.io" not in kept.names()
+    disk.set(1_000_007)
+    app.push()
+    assert kept.numbers("shop.disk.io") == [7.0]
 
 
 def test_a_delta_that_was_refused_is_in_the_next(pushing: Callable[..., Pushed]) -> None:

@@ -23,6 +23,7 @@ from restaurant_otel.metrics.tee import TeeCounter
 ORDERS = Metric("shop.orders", "{order}", Kind.COUNTER, "Orders taken.", ("branch", "paid"))
 GUESTS = Metric("shop.guests", "{guest}", Kind.UP_DOWN_COUNTER, "Guests present.")
 HEAT = Metric("shop.heat", "Cel", Kind.GAUGE, "Heat of the oven.")
+DISK = Metric("shop.disk.io", "By", Kind.OBSERVED_COUNTER, "Bytes written.", ("disk",))
 WAIT = Metric("shop.wait", "s", Kind.HISTOGRAM, "Time until served.", ("branch",), (0.5, 10.0))
 
 
@@ -268,6 +269,20 @@ def test_the_hosts_pipeline_gets_the_same_numbers(reader: InMemoryMetricReader) 
     assert point.counts == [0, 1, 1]
 
 
+def test_the_hosts_pipeline_asks_for_observed_counters(reader: InMemoryMetricReader) -> None:
+    own = Registry()
+    own.use_meter(MeterProvider([reader]).get_meter("test"))
+    first, second = own.gauge(DISK).bind("sda"), own.gauge(DISK).bind("sdb")
+    first.set(10)
+    second.set(20)
+    first.set(12)
+    assert pipeline(reader)["shop.disk.io"] == [({"disk": "sda"}, 12), ({"disk": "sdb"}, 20)]
+    second.clear()
+    first.set(15)
+    assert pipeline(reader)["shop.disk.io"] == [({"disk": "sda"}, 15)]
+    assert values(own, DISK) == {("sda",): 15}
+
+
 def test_the_hosts_exemplars_name_the_measured_span(reader: InMemoryMetricReader) -> None:
     own = Registry()
     own.use_meter(MeterProvider([reader]).get_meter("test"))
@@ -319,6 +334,7 @@ def test_a_pipeline_that_raises_is_survived(caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level(logging.WARNING):
         own.counter(GUESTS).bind().add(2)
         own.gauge(HEAT).bind().set(1)
+        own.gauge(DISK).bind("sda").set(1)
         own.histogram(WAIT).bind("north").record(1)
         own.histogram(WAIT).bind("north").record_with_exemplar(1, 1, 1)
     assert values(own, GUESTS) == {(): 2}

@@ -107,6 +107,23 @@ def test_gauges_add_up_by_their_rule(worker: Worker) -> None:
     assert answer["shop.mood", None, str(second.pid)] == 0.9
 
 
+def test_observed_counters_are_replaced_and_go_with_who_read_them(worker: Worker) -> None:
+    first, second = worker(), worker()
+    first.reads("disk", 500)
+    second.reads("disk", 700)
+    first.reads("steps", 5)
+    first.reads("steps", 8)
+    second.reads("steps", 3)
+    answer = first.answers()
+    assert answer["shop.disk.io", None, None] == 700
+    assert answer["shop.steps", None, str(first.pid)] == 8
+    assert answer["shop.steps", None, str(second.pid)] == 3
+    second.kill()
+    answer = first.answers()
+    assert answer["shop.disk.io", None, None] == 500
+    assert [key for key in answer if key[0] == "shop.steps"] == [("shop.steps", None, str(first.pid))]
+
+
 def test_the_dead_are_folded_once_and_their_files_removed(worker: Worker, group: Path) -> None:
     survivor = worker()
     for _ in range(5):

@@ -16,10 +16,13 @@ from itertools import accumulate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from restaurant_otel.catalog import Kind, prometheus_label
+from restaurant_otel.catalog import METRICS, Kind, prometheus_label
 from restaurant_otel.metrics import Family, HistogramPoint, registry
 
 Labels = frozenset[tuple[str, str]]
+
+_TYPES = {Kind.UP_DOWN_COUNTER: "gauge", Kind.OBSERVED_COUNTER: "counter"}
+_OBSERVED = {f"{m.prometheus_name}_total" for m in METRICS if m.kind is Kind.OBSERVED_COUNTER}
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Readings:
             if not earlier.is_cumulative(name):
                 continue
             now = self.samples.get(name, {}).get(key)
+            if now is None and name in _OBSERVED:
+                continue  # whoever read it off the system has gone
             if now is None or now < before - 1e-9 * abs(before):
                 found.append(f"{name}{dict(key)}: {before} -> {now}")
         return found
@@ -111,7 +116,7 @@ def from_families(families: list[Family]) -> Readings:
     exemplars: dict[tuple[str, Labels], Mapping[str, str]] = {}
     for family in families:
         metric, name = family.metric, family.metric.prometheus_name
-        types[name] = "gauge" if metric.kind is Kind.UP_DOWN_COUNTER else metric.kind.value
+        types[name] = _TYPES.get(metric.kind, metric.kind.value)
         for point in family.points:
             labels = {
                 prometheus_label(n): _text(v)
@@ -136,7 +141,7 @@ def from_families(families: list[Family]) -> Readings:
                             "trace_id": f"{exemplar.trace_id:032x}",
                             "span_id": f"{exemplar.span_id:016x}",
                         }
-            elif metric.kind is Kind.COUNTER:
+            elif metric.kind in (Kind.COUNTER, Kind.OBSERVED_COUNTER):
                 samples.setdefault(f"{name}_total", {})[key] = point.value
             else:
                 samples.setdefault(name, {})[key] = point.value
