@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from restaurant_otel.catalog.metric import BYTES, CONNECTION_SECONDS, SECONDS, Kind, Metric
+from restaurant_otel.catalog.metric import BYTES, CONNECTION_SECONDS, SECONDS, Across, Kind, Metric
 
 _HTTP_REQUEST: Final = (
     "http.request.method",
@@ -60,6 +60,14 @@ HTTP_SERVER_INTERRUPTED: Final = Metric(
     Kind.COUNTER,
     "Responses that did not reach their end, by what ended them: client_disconnect, cancelled, incomplete.",
     ("http.request.method", "http.route", "restaurant.outcome"),
+)
+HTTP_SERVER_PAGE: Final = Metric(
+    "restaurant.http.server.page",
+    "{route}",
+    Kind.GAUGE,
+    "1 for each route whose first successful answer to a GET was HTML: a page, by which visitors judge the app.",
+    ("http.route",),
+    across=Across.MAX,
 )
 
 # --- WebSockets ---------------------------------------------------------------------------------------

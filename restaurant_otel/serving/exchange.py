@@ -144,7 +144,7 @@ class HttpExchange(Exchange):
         line.active.add(-1)
         route = self._route or self._routes.template(self._carrier)
         key = (route, status, problem)
-        series = line.known.get(key) or line.series(key)
+        series = line.known.get(key) or line.series(key, self._response_headers)
         context = self._span.get_span_context() if self.recording else None
         if context is not None and context.trace_flags & 1:
             series.record_duration(seconds, self._started + seconds, context)

@@ -8,6 +8,8 @@ from typing import Any, Final, Literal
 
 _REMEMBERED: Final = 1_000
 
+_HTML: Final = frozenset({"text/html", "application/xhtml+xml"})
+
 Patterns = tuple[re.Pattern[str], ...]
 
 
@@ -50,6 +52,14 @@ class HeaderCapture:
             if len(self._known) < _REMEMBERED:  # clients invent names: the memory is bounded
                 self._known[header] = known
             return known
+
+
+def is_html(headers: Iterable[tuple[str | bytes, str | bytes]]) -> bool:
+    """Whether response headers announce HTML."""
+    for header, value in headers:
+        if _text(header).lower() == "content-type":
+            return _text(value).partition(";")[0].strip().lower() in _HTML
+    return False
 
 
 def _text(value: str | bytes) -> str:

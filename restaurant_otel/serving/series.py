@@ -6,13 +6,16 @@ for each combination and remembered; all their values come from code, never from
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from opentelemetry.trace import SpanContext
 
-from restaurant_otel import catalog
+from restaurant_otel import catalog, forks
 from restaurant_otel.conventions import KNOWN_METHODS, OTHER, known_method, known_scheme, known_version
+from restaurant_otel.errors import survived
 from restaurant_otel.metrics import CounterCell, HistogramCell, registry
+from restaurant_otel.serving.headers import is_html
 
 _SERIES_REMEMBERED: Final = 20_000
 EXEMPLAR_SECONDS: Final = 1.0
@@ -20,6 +23,9 @@ EXEMPLAR_SECONDS: Final = 1.0
 
 SeriesKey = tuple[str | None, int | None, str | None]
 """Route, status, and ``error.type``; None where there is none."""
+
+Headers = Iterable[tuple[Any, Any]]
+"""A response's, as the app gave them."""
 
 
 class Series:
@@ -86,12 +92,26 @@ class RequestLine:
         self.known: dict[SeriesKey, Series] = {}
         """What such requests have become so far, by route, status and ``error.type``."""
 
-    def series(self, key: SeriesKey) -> Series:
-        """The series of `key`, made if need be, and remembered within bounds."""
+    def series(self, key: SeriesKey, headers: Headers) -> Series:
+        """The series of `key`, made if need be, and remembered within bounds.
+
+        `headers` are those of the first response that it stands for. They tell here, once, whether the route is a
+        page, so that no later request pays for that.
+        """
         series = Series(self, *key)
         if len(self.known) < _SERIES_REMEMBERED:
             self.known[key] = series
+        try:
+            self._note_page(key, headers)
+        except Exception as error:  # noqa: BLE001 - headers are the app's own, whatever it made of them
+            survived("page", error)
         return series
+
+    def _note_page(self, key: SeriesKey, headers: Headers) -> None:
+        route, status, problem = key
+        if self.method == "GET" and route is not None and problem is None:
+            if status is not None and 200 <= status < 300 and is_html(headers):
+                registry().gauge(catalog.HTTP_SERVER_PAGE).bind(route).set(1)
 
 
 class RequestLines:
@@ -100,6 +120,11 @@ class RequestLines:
     def __init__(self) -> None:
         self.known: dict[tuple[Any, Any, Any], RequestLine] = {}
         """Those seen so far, by method, scheme and version as they come."""
+        forks.follow(in_child=self._start_over)
+
+    def _start_over(self) -> None:
+        # A child's gauges are empty: what a series says but once is said again.
+        self.known = {}
 
     def find(self, key: tuple[Any, Any, Any]) -> RequestLine:
         """The line for values that are not `known` yet: what is no standard becomes ``_OTHER``, or absent."""
