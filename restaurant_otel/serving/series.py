@@ -109,9 +109,9 @@ class RequestLine:
 
     def _note_page(self, key: SeriesKey, headers: Headers) -> None:
         route, status, problem = key
-        if self.method == "GET" and route is not None and problem is None:
-            if status is not None and 200 <= status < 300 and is_html(headers):
-                registry().gauge(catalog.HTTP_SERVER_PAGE).bind(route).set(1)
+        answered = problem is None and status is not None and 200 <= status < 300
+        if answered and route is not None and self.method == "GET" and is_html(headers):
+            registry().gauge(catalog.HTTP_SERVER_PAGE).bind(route).set(1)
 
 
 class RequestLines:
