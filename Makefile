@@ -6,7 +6,7 @@ export VENV PYTHON
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint types unit docs docs-check bench bench-cache soak clean
+.PHONY: help demo test test-all lint types unit docs docs-check dashboards dashboards-check bench bench-cache soak clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,8 +39,14 @@ unit: ## The tests alone; TESTS=tests/sql runs some of them
 docs: ## Write the generated parts of the documentation anew
 	@$(RUN) scripts/reference.py
 
-docs-check: ## Fail if a generated part of the documentation is stale
+docs-check: dashboards-check ## Fail if a generated part of the documentation, or of dashboards/, is stale
 	@$(RUN) scripts/reference.py --check
+
+dashboards: ## Write dashboards, rules and the Alertmanager's configuration anew
+	@$(RUN) -m dashboards.src
+
+dashboards-check: ## Fail if one of them is stale
+	@$(RUN) -m dashboards.src --check
 
 BENCHMARKS := http cells scrape sql cache sockets
 bench: ## Against the peers, side by side (minutes); BENCHMARKS="http sql" runs some of them

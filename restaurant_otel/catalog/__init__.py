@@ -11,16 +11,18 @@ A metric's Prometheus name is derived by OpenTelemetry's rules (`Metric.promethe
 
 from typing import Final
 
-from restaurant_otel.catalog import cache, database, http, operations, resources, telemetry
+from restaurant_otel.catalog import cache, database, http, operations, performance, resources, telemetry
 from restaurant_otel.catalog.cache import *
 from restaurant_otel.catalog.database import *
 from restaurant_otel.catalog.http import *
 from restaurant_otel.catalog.metric import *
+from restaurant_otel.catalog.objectives import *
 from restaurant_otel.catalog.operations import *
+from restaurant_otel.catalog.performance import *
 from restaurant_otel.catalog.resources import *
 from restaurant_otel.catalog.telemetry import *
 
-_SUBJECTS: Final = (http, database, operations, telemetry, cache, resources)
+_SUBJECTS: Final = (http, database, operations, telemetry, cache, resources, performance)
 
 METRICS: Final[tuple[Metric, ...]] = tuple(
     value for subject in _SUBJECTS for value in vars(subject).values() if isinstance(value, Metric)

@@ -1,0 +1,1 @@
+"""The generated dashboards, rules and configuration, and `src`, which makes them."""

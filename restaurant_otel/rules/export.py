@@ -1,0 +1,18 @@
+"""The files of the rules: what is in ``dashboards/prometheus`` and ``dashboards/alertmanager``."""
+
+from __future__ import annotations
+
+from restaurant_otel.rules import recording
+from restaurant_otel.rules.model import yaml
+from restaurant_otel.rules.options import Options
+
+_HEAD = (
+    "Made from restaurant_otel/catalog by `make dashboards`; `restaurant-otel rules export` makes it anew."
+)
+
+
+def files(options: Options | None = None) -> dict[str, str]:
+    """Path under ``dashboards/`` -> contents. Pure."""
+    o = options or Options()
+    recorded = [group.data(o.time(o.interval) if o.scale == 1 else "1s") for group in recording.groups(o)]
+    return {"prometheus/recording.yml": yaml({"groups": recorded}, _HEAD)}
