@@ -9,6 +9,9 @@ forked.
 
 from __future__ import annotations
 
+# The SDK would import this in the middle of the set-up, which a fork may be waiting for: it registers a lock to be
+# taken before a fork and released after, and a fork that had begun by then would release what it has not taken.
+import concurrent.futures.thread  # noqa: F401
 import logging
 import os
 import threading

@@ -1,6 +1,6 @@
 """A program that forks at bad moments, run as a process of its own by test_fork.py: prints what it counted.
 
-python -m tests.faults.forking quiet | thread | hammered | nested
+python -m tests.faults.forking quiet | thread | hammered | nested | registered
 """
 
 from __future__ import annotations
@@ -122,7 +122,26 @@ def nested() -> int:
     return EACH * (1 + 2 * (2 + 2))
 
 
+def registered() -> list[str]:
+    """What others register during the set-up to be done both before a fork and in the parent after it."""
+    found: list[str] = []
+    plain = os.register_at_fork
+
+    def register(**handlers: Callable[[], object]) -> None:
+        ours = handlers.get("before") and handlers["before"].__module__ == "restaurant_otel.forks"
+        if "after_in_parent" in handlers and not ours:
+            found.append(repr(handlers))
+        plain(**handlers)
+
+    os.register_at_fork = register
+    serve(1)
+    return found
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "registered":
+        json.dump(registered(), sys.stdout)
+        sys.exit()
     expected = {"quiet": quiet, "thread": thread, "hammered": hammered, "nested": nested}[sys.argv[1]]()
     in_flight = read_registry().total("http_server_active_requests")
     json.dump({"expected": expected, "counted": count(), "in_flight": in_flight}, sys.stdout)

@@ -30,6 +30,18 @@ def test_a_program_that_forks_counts_exactly(tmp_path: Path, how: str) -> None:
     assert result["in_flight"] == 0
 
 
+def test_setting_up_leaves_no_fork_half_handled(tmp_path: Path) -> None:
+    """A fork that waits for the set-up has called its handlers before; those after must not be half of a new pair."""
+    program = Process(
+        [sys.executable, "-m", "tests.faults.forking", "registered"],
+        env=clean_env(),
+        cwd=ROOT,
+        log=tmp_path / "log",
+    )
+    assert program.wait(within=45) == 0, program.output()
+    assert json.loads(program.output()) == []
+
+
 @pytest.mark.parametrize("server", ["gunicorn", "gunicorn-gthread"])
 def test_workers_forked_from_a_used_app_start_from_zero_and_add_to_it(
     serve: Callable[..., Server], server: str
