@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -63,6 +64,12 @@ def _granian(interface: str) -> Command:
     return command
 
 
+def _uwsgi(app: str, port: int, workers: int) -> list[str]:
+    where = ["--http-socket", f"127.0.0.1:{port}", "--master", "--processes", str(workers)]
+    # Without --die-on-term, SIGTERM means a reload; keep-alive is the http router's, which this goes without.
+    return ["uwsgi", *where, "--enable-threads", "--die-on-term", "--need-app", f"--module={app}"]
+
+
 def _flask(app: str, port: int, workers: int) -> list[str]:
     assert workers == 1, "flask run has one process"
     return ["flask", "--app", app, "run", "--host", "127.0.0.1", "--port", str(port)]
@@ -76,6 +83,7 @@ SERVERS: Mapping[str, Command] = {
     "gunicorn": _gunicorn("-k", "sync"),
     "gunicorn-gthread": _gunicorn("-k", "gthread", "--threads", "4"),
     "gunicorn-uvicorn": _gunicorn("-k", "uvicorn_worker.UvicornWorker"),
+    "uwsgi": _uwsgi,
     "flask": _flask,
 }
 
@@ -148,6 +156,8 @@ def start(
     """
     port = free_port()
     *command, target = SERVERS[server](app, port, workers)
+    if server == "uwsgi":  # a reload starts the interpreter anew, outside of the virtual environment
+        env = {"PYTHONPATH": f"{ROOT}:{sysconfig.get_path('purelib')}", **(env or {})}
     argv = _program(command[0]) + command[1:]
     argv = [*argv, target, *args] if server == "flask" else [*argv, *args, target]
     if auto:

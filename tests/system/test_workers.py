@@ -61,6 +61,8 @@ QUIET = [
     pytest.param("hypercorn", FASTAPI, (), id="hypercorn"),
     pytest.param("granian", STARLETTE, (), id="granian"),
     pytest.param("granian-wsgi", FLASK, (), id="granian-wsgi"),
+    pytest.param("uwsgi", FLASK, (), id="uwsgi"),
+    pytest.param("uwsgi", DJANGO, ("--lazy-apps",), id="uwsgi-lazy"),
 ]
 
 
@@ -94,6 +96,7 @@ def test_any_workers_scrape_answers_for_all(
         pytest.param("gunicorn-gthread", FLASK, ("--preload",), id="gunicorn-gthread-preload"),
         pytest.param("gunicorn-uvicorn", STARLETTE, (), id="gunicorn-uvicorn"),
         pytest.param("uvicorn", STARLETTE, (), id="uvicorn"),
+        pytest.param("uwsgi", FLASK, (), id="uwsgi"),
     ],
 )
 def test_a_killed_worker_takes_no_count_with_it(
@@ -126,6 +129,7 @@ def test_a_killed_worker_takes_no_count_with_it(
         pytest.param("gunicorn", FLASK, "--max-requests", (), id="gunicorn-sync", marks=pytest.mark.slow),
         pytest.param("gunicorn-gthread", DJANGO, "--max-requests", (), id="gthread", marks=pytest.mark.slow),
         pytest.param("uvicorn", STARLETTE, "--limit-max-requests", (), id="uvicorn", marks=pytest.mark.slow),
+        pytest.param("uwsgi", FLASK, "--max-requests", (), id="uwsgi"),
     ],
 )
 def test_recycled_workers_keep_their_counts(
@@ -151,6 +155,7 @@ def test_recycled_workers_keep_their_counts(
         pytest.param("uvicorn", STARLETTE, (), id="uvicorn"),
         pytest.param("granian", STARLETTE, (), id="granian", marks=pytest.mark.slow),
         pytest.param("granian-wsgi", FLASK, (), id="granian-wsgi", marks=pytest.mark.slow),
+        pytest.param("uwsgi", FLASK, (), id="uwsgi"),
     ],
 )
 def test_a_reload_keeps_all_counts(
