@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from anyio.to_thread import run_sync
 from opentelemetry.context import attach, detach
 
-from restaurant_otel import sql, telemetry
+from restaurant_otel import resources, sql, telemetry
 from restaurant_otel.conventions import wsgi_path
 from restaurant_otel.endpoint import MetricsEndpoint
 from restaurant_otel.errors import survived
@@ -57,12 +57,16 @@ class _Middleware:
         observer = self._observer
         observer.get_ready()
         if self._endpoint is None:
-            endpoint = MetricsEndpoint(
-                self._settings, observer.telemetry.shared_resource, telemetry.before_scrape
-            )
+            endpoint = MetricsEndpoint(self._settings, observer.telemetry.shared_resource, _before_scrape)
             if self._settings.metrics_port is not None:
                 endpoint.listen()
             self._endpoint = endpoint
+        resources.start(self._settings)
+
+
+def _before_scrape() -> None:
+    telemetry.before_scrape()
+    resources.before_scrape()
 
 
 class ASGIMiddleware(_Middleware):

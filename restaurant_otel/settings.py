@@ -12,6 +12,7 @@ import difflib
 import ipaddress
 import os
 import re
+import signal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -171,6 +172,21 @@ def _excluded_urls(name: str, raw: object) -> re.Pattern[str] | None:
     # Anchored at the borders of path segments: `health` means /health and /api/health/live, not /healthcare.
     starts, ends = r"(?:^|(?<=/)|(?=/))", r"(?:$|(?<=/)|(?=/))"
     return re.compile("|".join(f"{starts}(?:{word}){ends}" for word in words))
+
+
+def _patterns_or_auto(name: str, raw: object) -> tuple[str, ...] | None:
+    words = _words(name, raw)
+    return None if words == ("auto",) else words
+
+
+def _signal(name: str, raw: object) -> int | None:
+    if raw is None or (isinstance(raw, str) and raw.strip().lower() in {"", "off", "none"}):
+        return None
+    wanted = raw.strip().upper() if isinstance(raw, str) else ""
+    found = getattr(signal, wanted if wanted.startswith("SIG") else f"SIG{wanted}", None)
+    if isinstance(found, signal.Signals) and found.name in {"SIGUSR1", "SIGUSR2", "SIGHUP", "SIGWINCH"}:
+        return int(found)
+    raise _fail(name, raw, "SIGUSR1, SIGUSR2, SIGHUP or SIGWINCH, or off")
 
 
 def _hook(name: str, raw: object) -> Callable[..., Any] | None:
@@ -372,6 +388,36 @@ class Settings:
         "The same for single routes: a mapping of route templates to seconds.",
         group="Telemetry",
         keyword_only=True,
+    )
+    resources: bool = _setting(
+        _flag, True, "Observe what the host, the container and each worker use.", group="Resources"
+    )
+    resources_interval: float = _setting(
+        _number(float, 1, 3600), 15.0, "Seconds between two looks at the resources.", group="Resources"
+    )
+    resources_disks: tuple[str, ...] | None = _setting(
+        _patterns_or_auto,
+        "auto",
+        "Disks that count, as shell patterns; `auto`: whole disks, none that are made of others.",
+        group="Resources",
+    )
+    resources_interfaces: tuple[str, ...] | None = _setting(
+        _patterns_or_auto,
+        "auto",
+        "Network interfaces that count, as shell patterns; `auto`: those that lead out of the machine or container.",
+        group="Resources",
+    )
+    resources_mounts: tuple[str, ...] | None = _setting(
+        _patterns_or_auto,
+        "auto",
+        "Mount points that count, as shell patterns; `auto`: the root and file systems on disks, each once.",
+        group="Resources",
+    )
+    leak_snapshot_signal: int | None = _setting(
+        _signal,
+        None,
+        "A signal at which a worker begins to trace its memory, and from then on logs which lines of code have grown.",
+        group="Resources",
     )
     metrics_path: str | None = _setting(
         _path, "/metrics", "Where the app answers Prometheus; `off` for nowhere.", group="/metrics"

@@ -203,9 +203,9 @@ def test_openmetrics_is_answered_to_who_asks_for_it(ask: Callable[..., Any]) -> 
 def test_the_time_when_counting_began_is_behind_a_setting(ask: Callable[..., Any]) -> None:
     registry().counter(catalog.TELEMETRY_METRICS_DROPPED).bind().add(1)
     accept = ("Accept", "application/openmetrics-text")
-    assert b"_created" not in ask(endpoint(), accept).body
+    assert b"_dropped_created" not in ask(endpoint(), accept).body
     started = any(point.start for family in registry().collect() for point in family.points)
-    assert (b"_created" in ask(endpoint(metrics_created=True), accept).body) == started
+    assert (b"_dropped_created" in ask(endpoint(metrics_created=True), accept).body) == started
 
 
 @BOTH

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,15 @@ def test_an_unknown_variable_of_ours_is_an_error_and_those_of_others_are_not() -
         ("server_request_hook", "not callable"),
         ("tracer_provider", object()),
         ("meter_provider", "x"),
+        ("resources", "perhaps"),
+        ("resources_interval", 0.5),
+        ("resources_interval", "often"),
+        ("resources_disks", 7),
+        ("resources_interfaces", [None]),
+        ("resources_mounts", 7),
+        ("leak_snapshot_signal", "SIGKILL"),
+        ("leak_snapshot_signal", "SIG_DFL"),
+        ("leak_snapshot_signal", 10),
     ],
 )
 def test_a_malformed_value_is_an_error_that_names_the_setting_and_the_value(name: str, value: Any) -> None:
@@ -93,6 +103,22 @@ def test_a_token_is_checked_and_never_repeated() -> None:
 @pytest.mark.parametrize("off", ["off", "none", "", None, False])
 def test_metrics_can_be_switched_off(off: Any) -> None:
     assert Settings.resolve({}, metrics_path=off).metrics_path is None
+
+
+def test_what_counts_is_chosen_sensibly_unless_patterns_say_it() -> None:
+    assert Settings.resolve({}).resources_disks is None
+    assert Settings.resolve({"RESTAURANT_OTEL_RESOURCES_DISKS": "auto"}).resources_disks is None
+    assert Settings.resolve({"RESTAURANT_OTEL_RESOURCES_MOUNTS": "/, /srv/*"}).resources_mounts == (
+        "/",
+        "/srv/*",
+    )
+    assert Settings.resolve({}, resources_interfaces="").resources_interfaces == ()
+
+
+@pytest.mark.parametrize("spelled", ["SIGUSR2", "usr2", " SigUsr2 "])
+def test_a_signal_is_named(spelled: str) -> None:
+    assert Settings.resolve({}, leak_snapshot_signal=spelled).leak_snapshot_signal == signal.SIGUSR2
+    assert Settings.resolve({}, leak_snapshot_signal="off").leak_snapshot_signal is None
 
 
 def test_contribs_own_exclusion_list_is_taken() -> None:

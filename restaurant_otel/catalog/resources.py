@@ -363,7 +363,7 @@ MEMORY_LEAK_SLOPE: Final = _worker(
 )
 MEMORY_LEAK_SUSPECTED: Final = _worker(
     "restaurant.memory.leak.suspected",
-    "1",
+    "{leak}",
     "Whether the worker's memory grows steadily towards its limit: 0 or 1.",
 )
 MEMORY_LEAK_TIME_TO_LIMIT: Final = _worker(

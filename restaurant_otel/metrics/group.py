@@ -133,11 +133,15 @@ def _file_name(name: str) -> str:
 
 def _gunicorn() -> Leader | None:
     """The master, in a worker of gunicorn. That the module is loaded is not enough: anybody may import it."""
+    pid = getattr(gunicorn_worker(), "ppid", None)
+    return leader(pid) if isinstance(pid, int) and pid > 0 else None
+
+
+def gunicorn_worker() -> object | None:
+    """The worker object, in a worker of gunicorn; None anywhere else."""
     if "gunicorn.arbiter" not in sys.modules:
         return None
-    worker = _gunicorn_worker_by_stack() or _gunicorn_worker_by_signals()
-    pid = getattr(worker, "ppid", None)
-    return leader(pid) if isinstance(pid, int) and pid > 0 else None
+    return _gunicorn_worker_by_stack() or _gunicorn_worker_by_signals()
 
 
 def _gunicorn_worker_by_stack() -> object | None:

@@ -212,6 +212,11 @@ class Registry:
         if error is not None:
             _survived(error)
 
+    @property
+    def group(self) -> groups.Group | None:
+        """The group in whose folder this process's numbers are; None while it speaks for itself alone."""
+        return self._group if self._reader is not None else None
+
     def _join(self) -> Exception | None:
         try:
             found = self._group or groups.find(self._forked_from)
