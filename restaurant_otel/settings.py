@@ -55,6 +55,10 @@ OPT_IN_ATTRIBUTES: Final = (
 """The opt-in span attributes of the HTTP conventions that can be had from a server."""
 
 
+ADMIN_RIGHTS: Final = ("performance:read", "performance:execute", "performance:configure")
+"""What a caller of the admin API may be allowed to do."""
+
+
 class SettingsError(ValueError):
     """A setting is unknown or malformed. The message names it, its value and what is allowed."""
 
@@ -247,6 +251,98 @@ def _host(name: str, raw: object) -> str:
     if isinstance(raw, str) and raw and not re.search(r"\s", raw):
         return raw
     raise _fail(name, raw, "a host name or an address")
+
+
+_ALGORITHMS: Final = (
+    *("HS256", "HS384", "HS512", "RS256", "RS384", "RS512"),
+    *("PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"),
+)
+
+
+def _algorithms(name: str, raw: object) -> tuple[str, ...]:
+    words = _words(name, raw)
+    if not words or not all(word in _ALGORITHMS for word in words):
+        raise _fail(name, raw, f"some of: {', '.join(_ALGORITHMS)}")
+    if len({word.startswith("HS") for word in words}) > 1:
+        # A public key, which everybody knows, could then be used as the secret.
+        raise _fail(name, raw, "either HS algorithms, whose key is a secret, or others, whose key is public")
+    return words
+
+
+def _key(name: str, raw: object) -> str | None:
+    if raw is None or raw == "":
+        return None
+    if not isinstance(raw, str):
+        raise SettingsError(f"restaurant-otel: setting {name!r} must be a string")  # a secret: not repeated
+    if not raw.startswith("file:"):
+        return raw
+    try:
+        with open(raw[5:], encoding="utf-8") as file:
+            return file.read(_LONGEST_KEY).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"restaurant-otel: setting {name!r}: the file cannot be read: {error}") from None
+
+
+_LONGEST_KEY: Final = 65_536
+
+
+def _text(name: str, raw: object) -> str | None:
+    if raw is None or raw == "":
+        return None
+    if isinstance(raw, str) and raw.isprintable():
+        return raw
+    raise _fail(name, raw, "plain text")
+
+
+def _url(name: str, raw: object) -> str | None:
+    if raw is None or raw == "":
+        return None
+    if isinstance(raw, str) and re.fullmatch(r"https?://[^\s/?#]+[^\s#]*", raw):
+        return raw
+    raise _fail(name, raw, "a URL that begins with http:// or https://")
+
+
+def _secure_url(name: str, raw: object) -> str | None:
+    url = _url(name, raw)
+    if url is None or url.startswith("https://") or re.match(r"http://(localhost|127\.|\[::1\])", url):
+        return url
+    raise _fail(name, raw, "an https:// URL (http:// only to this machine)")
+
+
+def _database(name: str, raw: object) -> str | None:
+    if raw is None or raw == "":
+        return None
+    if isinstance(raw, str) and "://" in raw:
+        return raw
+    raise SettingsError(
+        f"restaurant-otel: setting {name!r} must be a database URL such as postgresql://host/name"
+    )
+
+
+def _origins(name: str, raw: object) -> tuple[str, ...]:
+    words = _words(name, raw)
+    for word in words:
+        if not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", word):
+            raise _fail(name, word, "origins such as https://grafana.example.org, with no path and no star")
+    return words
+
+
+def _roles(name: str, raw: object) -> Mapping[str, tuple[str, ...]]:
+    wanted = (
+        f"roles such as {{'sre': ['{ADMIN_RIGHTS[0]}']}} or 'sre=performance:read performance:execute, ...'"
+    )
+    if isinstance(raw, str):
+        pairs = [word.partition("=")[::2] for word in _words(name, raw)]
+        roles = {role.strip(): tuple(rights.split()) for role, rights in pairs}
+    elif isinstance(raw, Mapping):
+        roles = {
+            str(role): (rights,) if isinstance(rights, str) else tuple(rights) for role, rights in raw.items()
+        }
+    else:
+        raise _fail(name, raw, wanted)
+    if not all(role and rights and set(rights) <= set(ADMIN_RIGHTS) for role, rights in roles.items()):
+        raise _fail(name, raw, wanted)
+    return roles
 
 
 def _setting(
@@ -445,6 +541,62 @@ class Settings:
         False,
         "Add a `_created` sample to each counter and histogram in OpenMetrics.",
         group="/metrics",
+    )
+    admin: str | None = _setting(
+        _path,
+        None,
+        "Where the app answers the admin API, such as `/-/performance`; `off` for nowhere.",
+        group="Admin API",
+    )
+    admin_algorithms: tuple[str, ...] = _setting(
+        _algorithms,
+        "HS256",
+        "How tokens are signed, the only ways that are accepted: HS256, HS384, HS512 by a secret; RS, PS, ES (256, 384, "
+        "512) and EdDSA by a public key.",
+        group="Admin API",
+    )
+    admin_key: str | None = _setting(
+        _key,
+        None,
+        "The secret (32 bytes or more) or the public key (PEM) that tokens are checked with; `file:/path` reads it from "
+        "a file at start.",
+        group="Admin API",
+    )
+    admin_jwks_url: str | None = _setting(
+        _secure_url, None, "Where public keys are fetched from instead, as a JWK set.", group="Admin API"
+    )
+    admin_issuer: str | None = _setting(
+        _text, None, "The `iss` that tokens must have; needed with `admin_jwks_url`.", group="Admin API"
+    )
+    admin_audience: str = _setting(
+        _text, "restaurant-otel", "The `aud` that tokens must have.", group="Admin API"
+    )
+    admin_leeway: float = _setting(
+        _number(float, 0, 300), 30.0, "Seconds by which clocks may differ.", group="Admin API"
+    )
+    admin_roles: Mapping[str, tuple[str, ...]] = _setting(
+        _roles,
+        "admin=performance:read performance:execute performance:configure",
+        "What roles may do, besides what a token's scope says.",
+        group="Admin API",
+    )
+    admin_roles_claim: str = _setting(
+        _text,
+        "roles",
+        "The claim that holds a token's roles; dots lead inside: `realm_access.roles`.",
+        group="Admin API",
+    )
+    admin_origins: tuple[str, ...] = _setting(
+        _origins, (), "Origins whose pages may call it from a browser, such as Grafana's.", group="Admin API"
+    )
+    admin_alerts_url: str | None = _setting(
+        _url, None, "The Alertmanager or Prometheus that `/alerts` asks.", group="Admin API"
+    )
+    admin_database_url: str | None = _setting(
+        _database,
+        None,
+        "The database that `/health` tries and `/advise` looks at, as SQLAlchemy spells it; a user who may read suffices.",
+        group="Admin API",
     )
 
     @classmethod

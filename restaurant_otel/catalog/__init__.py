@@ -11,7 +11,17 @@ A metric's Prometheus name is derived by OpenTelemetry's rules (`Metric.promethe
 
 from typing import Final
 
-from restaurant_otel.catalog import cache, database, http, operations, performance, resources, telemetry
+from restaurant_otel.catalog import (
+    administration,
+    cache,
+    database,
+    http,
+    operations,
+    performance,
+    resources,
+    telemetry,
+)
+from restaurant_otel.catalog.administration import *
 from restaurant_otel.catalog.cache import *
 from restaurant_otel.catalog.database import *
 from restaurant_otel.catalog.http import *
@@ -22,7 +32,7 @@ from restaurant_otel.catalog.performance import *
 from restaurant_otel.catalog.resources import *
 from restaurant_otel.catalog.telemetry import *
 
-_SUBJECTS: Final = (http, database, operations, telemetry, cache, resources, performance)
+_SUBJECTS: Final = (http, database, operations, telemetry, cache, resources, performance, administration)
 
 METRICS: Final[tuple[Metric, ...]] = tuple(
     value for subject in _SUBJECTS for value in vars(subject).values() if isinstance(value, Metric)

@@ -1,0 +1,174 @@
+"""Public keys by URL, as a JWK set: kept for a while, fetched anew when they change, and never trusted to be quick,
+small or right.
+
+`RemoteKeys` is what `auth.Access` asks. A fetch takes `FETCH_SECONDS` at most, reads `LARGEST_SET` bytes at most, follows no
+redirect, and is tried at most every `PAUSE` seconds, whoever asks for whatever key: so a flood of tokens with invented
+key ids costs nobody anything.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from socket import SHUT_RDWR
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from restaurant_otel import forks
+from restaurant_otel.auth import RefusedError
+from restaurant_otel.errors import survived
+
+FETCH_SECONDS: Final = 3.0
+LARGEST_SET: Final = 262_144
+MOST_KEYS: Final = 100
+PAUSE: Final = 10.0
+"""Seconds between two fetches, whether or not they succeed."""
+
+FRESH: Final = 300.0
+"""Seconds for which keys are believed: a key that was withdrawn lives so much longer."""
+
+STALE: Final = 3600.0
+"""Seconds for which they are believed while they cannot be fetched."""
+
+
+class RemoteKeys:
+    """The keys of a JWK set for `algorithms`. Any thread; `find` may take `FETCH_SECONDS`."""
+
+    def __init__(
+        self,
+        url: str,
+        algorithms: Sequence[str],
+        clock: Callable[[], float] = time.monotonic,
+        fetch: Callable[[str], bytes] | None = None,
+    ) -> None:
+        self._url = url
+        self._algorithms = algorithms
+        self._clock = clock
+        self._fetch = fetch or fetch_bounded
+        self._keys: Mapping[tuple[str | None, str], Any] = {}
+        self._fetched = self._tried = -float("inf")
+        self._renew_lock()
+        forks.follow(in_child=self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
+    def ready(self, kid: str | None) -> bool:
+        """Whether `find` has an answer already, be it that there is no such key."""
+        now = self._clock()
+        if now - self._tried < PAUSE:
+            return True
+        return now - self._fetched < FRESH and any(known == kid for known, _ in self._keys)
+
+    def find(self, kid: str | None, algorithm: str) -> Any:
+        """The key. A token that names none is checked by the only key there is, if there is only one."""
+        if not self.ready(kid):
+            # One thread fetches; who comes meanwhile is judged by the keys that are there.
+            if self._lock.acquire(
+                blocking=not self._keys, timeout=FETCH_SECONDS + 1 if not self._keys else -1
+            ):
+                try:
+                    if not self.ready(kid):
+                        self._renew()
+                finally:
+                    self._lock.release()
+        if self._clock() - self._fetched >= STALE:
+            raise RefusedError(503, "keys_unavailable", PAUSE)
+        found = self._keys.get((kid, algorithm))
+        if found is None:
+            raise RefusedError(401, "unknown_key")
+        return found
+
+    def _renew(self) -> None:
+        self._tried = self._clock()
+        try:
+            keys = parse(self._fetch(self._url), self._algorithms)
+        except Exception as error:  # noqa: BLE001 - whatever a server can do to its client
+            survived("admin keys", error)
+            return
+        self._keys, self._fetched = keys, self._clock()
+
+
+def parse(document: bytes, algorithms: Sequence[str]) -> dict[tuple[str | None, str], Any]:
+    """The keys of a JWK set, by key id and algorithm; by None as well if there is only one.
+
+    Only public keys for signatures, of a type and a strength that suit one of `algorithms`. Raises ValueError.
+    """
+    import jwt
+
+    listed = json.loads(document)["keys"]
+    if not isinstance(listed, list) or len(listed) > MOST_KEYS:
+        raise ValueError(f"not a list of up to {MOST_KEYS} keys")
+    keys: dict[tuple[str | None, str], Any] = {}
+    for entry in listed:
+        if not isinstance(entry, dict) or entry.get("use", "sig") != "sig" or "d" in entry:
+            continue
+        kid = entry.get("kid")
+        for algorithm in algorithms:
+            if _suits(entry, algorithm):
+                with suppress(
+                    jwt.PyJWTError, ValueError, TypeError
+                ):  # one that cannot be read: the others can
+                    key = jwt.PyJWK(entry, algorithm).key
+                    if getattr(key, "key_size", 2048) >= 2048 or entry["kty"] != "RSA":
+                        keys[kid if isinstance(kid, str) else None, algorithm] = key
+    if len({kid for kid, _ in keys}) == 1:
+        keys.update({(None, algorithm): key for (_, algorithm), key in list(keys.items())})
+    if not keys:
+        raise ValueError("no key that suits the setting 'admin_algorithms'")
+    return keys
+
+
+_CURVES: Final = {
+    "ES256": ("P-256",),
+    "ES384": ("P-384",),
+    "ES512": ("P-521",),
+    "EdDSA": ("Ed25519", "Ed448"),
+}
+
+
+def _suits(entry: Mapping[str, Any], algorithm: str) -> bool:
+    if entry.get("alg", algorithm) != algorithm:
+        return False
+    if algorithm in _CURVES:
+        return entry.get("crv") in _CURVES[algorithm]
+    return entry.get("kty") == "RSA"
+
+
+def fetch_bounded(url: str) -> bytes:
+    """The document at `url`, within `FETCH_SECONDS` and `LARGEST_SET`. Raises OSError, HTTPException, ValueError."""
+    parts = urlsplit(url)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        connection = http.client.HTTPSConnection(
+            parts.hostname or "", parts.port, timeout=FETCH_SECONDS, context=ssl.create_default_context()
+        )
+    else:
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=FETCH_SECONDS)
+
+    def give_up() -> None:
+        # The time-out is for one read, of which a slow server makes thousands.
+        with suppress(OSError, AttributeError):
+            connection.sock.shutdown(SHUT_RDWR)
+
+    deadline = threading.Timer(FETCH_SECONDS, give_up)
+    deadline.daemon = True
+    deadline.start()
+    try:
+        connection.request("GET", path, headers={"Accept": "application/jwk-set+json, application/json"})
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise ValueError(f"the keys' server answers {answer.status}")
+        document = answer.read(LARGEST_SET + 1)
+        if len(document) > LARGEST_SET:
+            raise ValueError(f"the keys are more than {LARGEST_SET} bytes")
+        return document
+    finally:
+        deadline.cancel()
+        connection.close()
