@@ -1,9 +1,9 @@
 """Who may use the admin API: bearer tokens (JWT) checked by PyJWT, rights, and limits on tries.
 
 `Access.admit` is the one way in: a request's ``Authorization`` headers and address, and what it wants to do, against
-the settings; a `Caller`, or `RefusedError`. Denied is what nothing allows. Which algorithms are accepted is a setting, and
-never what a token says. The API's parts and the command ``restaurant-otel token`` use this; the request path of the app
-never does. Keys fetched by URL are kept in `administration.keys`.
+the settings; a `Caller`, or `RefusedError`. Denied is what nothing allows. Which algorithms are accepted is a
+setting, and never what a token says. The API's parts and the command ``restaurant-otel token`` use this; the request
+path of the app never does. Keys fetched by URL are kept in `administration.keys`.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Access:
         self._good = _Remembered()
 
     def ready(self, authorization: Sequence[bytes]) -> bool:
-        """Whether `admit` will answer at once, so that an event loop may call it. False: keys may have to be fetched."""
+        """Whether `admit` will answer at once, so that an event loop may call it. Else keys may have to be fetched."""
         try:
             return self._keys.ready(self._header(_token(authorization)).get("kid"))
         except RefusedError:
@@ -117,8 +117,8 @@ class Access:
     def admit(self, authorization: Sequence[bytes], address: str | None, right: Right) -> Caller:
         """The caller who may do what needs `right`.
 
-        `authorization` holds the values of all ``Authorization`` headers. Raises RefusedError. An address that has failed
-        too often is refused unread, but for tokens that were found good before: others may share the address.
+        `authorization` holds the values of all ``Authorization`` headers. Raises RefusedError. An address that has
+        failed too often is refused unread, but for tokens that were found good before: others may share the address.
         """
         place = _place(address)
         wait = self._failures.wait(place)
@@ -241,8 +241,8 @@ def _keys(settings: Settings, jwt: Any, clock: Callable[[], float]) -> Keys:
     if url is not None:
         if secret or key is not None:
             raise SettingsError(
-                "restaurant-otel: the setting 'admin_jwks_url' holds public keys: it needs 'admin_algorithms' such as RS256, "
-                "and no 'admin_key'"
+                "restaurant-otel: the setting 'admin_jwks_url' holds public keys: it needs 'admin_algorithms' such as "
+                "RS256, and no 'admin_key'"
             )
         if settings.admin_issuer is None:
             raise SettingsError(
@@ -253,8 +253,8 @@ def _keys(settings: Settings, jwt: Any, clock: Callable[[], float]) -> Keys:
         return RemoteKeys(url, algorithms, clock)
     if key is None:
         raise SettingsError(
-            "restaurant-otel: the admin API does not start without a key. Set 'admin_key' (RESTAURANT_OTEL_ADMIN_KEY) to a "
-            "secret of at least 32 bytes, or 'admin_jwks_url' and 'admin_issuer'; or leave 'admin' off."
+            "restaurant-otel: the admin API does not start without a key. Set 'admin_key' (RESTAURANT_OTEL_ADMIN_KEY) "
+            "to a secret of at least 32 bytes, or 'admin_jwks_url' and 'admin_issuer'; or leave 'admin' off."
         )
     if secret:
         _check_secret(key)

@@ -294,6 +294,13 @@ def _text(name: str, raw: object) -> str | None:
     raise _fail(name, raw, "plain text")
 
 
+def _needed_text(name: str, raw: object) -> str:
+    text = _text(name, raw)
+    if text is None:
+        raise _fail(name, raw, "plain text")
+    return text
+
+
 def _url(name: str, raw: object) -> str | None:
     if raw is None or raw == "":
         return None
@@ -551,15 +558,15 @@ class Settings:
     admin_algorithms: tuple[str, ...] = _setting(
         _algorithms,
         "HS256",
-        "How tokens are signed, the only ways that are accepted: HS256, HS384, HS512 by a secret; RS, PS, ES (256, 384, "
-        "512) and EdDSA by a public key.",
+        "How tokens are signed, the only ways that are accepted: HS256, HS384, HS512 by a secret; RS, PS, ES (256, "
+        "384, 512) and EdDSA by a public key.",
         group="Admin API",
     )
     admin_key: str | None = _setting(
         _key,
         None,
-        "The secret (32 bytes or more) or the public key (PEM) that tokens are checked with; `file:/path` reads it from "
-        "a file at start.",
+        "The secret (32 bytes or more) or the public key (PEM) that tokens are checked with; `file:/path` reads it "
+        "from a file at start.",
         group="Admin API",
     )
     admin_jwks_url: str | None = _setting(
@@ -569,7 +576,7 @@ class Settings:
         _text, None, "The `iss` that tokens must have; needed with `admin_jwks_url`.", group="Admin API"
     )
     admin_audience: str = _setting(
-        _text, "restaurant-otel", "The `aud` that tokens must have.", group="Admin API"
+        _needed_text, "restaurant-otel", "The `aud` that tokens must have.", group="Admin API"
     )
     admin_leeway: float = _setting(
         _number(float, 0, 300), 30.0, "Seconds by which clocks may differ.", group="Admin API"
@@ -581,7 +588,7 @@ class Settings:
         group="Admin API",
     )
     admin_roles_claim: str = _setting(
-        _text,
+        _needed_text,
         "roles",
         "The claim that holds a token's roles; dots lead inside: `realm_access.roles`.",
         group="Admin API",
@@ -595,7 +602,8 @@ class Settings:
     admin_database_url: str | None = _setting(
         _database,
         None,
-        "The database that `/health` tries and `/advise` looks at, as SQLAlchemy spells it; a user who may read suffices.",
+        "The database that `/health` tries and `/advise` looks at, as SQLAlchemy spells it; a user who may read "
+        "suffices.",
         group="Admin API",
     )
 

@@ -1,9 +1,8 @@
-"""Public keys by URL, as a JWK set: kept for a while, fetched anew when they change, and never trusted to be quick,
-small or right.
+"""Public keys by URL, as a JWK set: kept for a while, fetched anew when they change.
 
-`RemoteKeys` is what `auth.Access` asks. A fetch takes `FETCH_SECONDS` at most, reads `LARGEST_SET` bytes at most, follows no
-redirect, and is tried at most every `PAUSE` seconds, whoever asks for whatever key: so a flood of tokens with invented
-key ids costs nobody anything.
+`RemoteKeys` is what `auth.Access` asks. Their server is not trusted to be quick, small or right: a fetch takes
+`FETCH_SECONDS` at most, reads `LARGEST_SET` bytes at most, follows no redirect, and is tried at most every `PAUSE`
+seconds, whoever asks for whatever key: so a flood of tokens with invented key ids costs nobody anything.
 """
 
 from __future__ import annotations
@@ -67,16 +66,13 @@ class RemoteKeys:
 
     def find(self, kid: str | None, algorithm: str) -> Any:
         """The key. A token that names none is checked by the only key there is, if there is only one."""
-        if not self.ready(kid):
-            # One thread fetches; who comes meanwhile is judged by the keys that are there.
-            if self._lock.acquire(
-                blocking=not self._keys, timeout=FETCH_SECONDS + 1 if not self._keys else -1
-            ):
-                try:
-                    if not self.ready(kid):
-                        self._renew()
-                finally:
-                    self._lock.release()
+        # One thread fetches; who comes meanwhile is judged by the keys that are there, or waits if there are none.
+        if not self.ready(kid) and self._lock.acquire(timeout=0 if self._keys else FETCH_SECONDS + 1):
+            try:
+                if not self.ready(kid):
+                    self._renew()
+            finally:
+                self._lock.release()
         if self._clock() - self._fetched >= STALE:
             raise RefusedError(503, "keys_unavailable", PAUSE)
         found = self._keys.get((kid, algorithm))
