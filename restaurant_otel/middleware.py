@@ -19,6 +19,7 @@ from restaurant_otel.endpoint import MetricsEndpoint
 from restaurant_otel.errors import survived
 from restaurant_otel.metrics.registry import configure
 from restaurant_otel.routes import AsgiRoutes, WsgiRoutes
+from restaurant_otel.scorecard import keeper
 from restaurant_otel.serving.asgi import AsgiExchange, Message, Receive, Scope, Send
 from restaurant_otel.serving.observer import Observer
 from restaurant_otel.serving.websocket import WebSocketExchange
@@ -61,6 +62,8 @@ class _Middleware:
             if self._settings.metrics_port is not None:
                 endpoint.listen()
             self._endpoint = endpoint
+            if self._settings.score:
+                keeper.keep(self._settings.objectives)
         resources.start(self._settings)
 
 

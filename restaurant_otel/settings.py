@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from restaurant_otel.scorecard import files
+from restaurant_otel.scorecard.files import Goals
+
 T = TypeVar("T")
 
 ENV_PREFIX: Final = "RESTAURANT_OTEL_"
@@ -352,6 +355,18 @@ def _roles(name: str, raw: object) -> Mapping[str, tuple[str, ...]]:
     return roles
 
 
+def _goals(name: str, raw: object) -> Goals:
+    try:
+        if isinstance(raw, Mapping):
+            return files.read(raw)
+        if isinstance(raw, str):
+            words = [word for word in raw.split(",") if word.strip()]
+            return files.load(raw.strip()) if words and "=" not in raw else files.assign(words)
+    except files.ObjectivesError as error:
+        raise SettingsError(f"restaurant-otel: setting {name!r}: {error}") from None
+    raise _fail(name, raw, "a file's path, words such as api.objective=0.3, or a mapping")
+
+
 def _setting(
     read: Callable[[str, object], Any],
     default: object,
@@ -605,6 +620,16 @@ class Settings:
         "The database that `/health` tries and `/advise` looks at, as SQLAlchemy spells it; a user who may read "
         "suffices.",
         group="Admin API",
+    )
+
+    score: bool = _setting(
+        _flag, True, "Work out the performance score every half a minute, and export it.", group="Score"
+    )
+    objectives: Goals = _setting(
+        _goals,
+        "",
+        "What the score is measured by: a TOML file's path, or words such as `api.objective=0.3,cache.weight=0`.",
+        group="Score",
     )
 
     @classmethod

@@ -64,7 +64,7 @@ COMPONENTS: Final = (
         critical=True,
         minimum=20,
     ),
-    Objective("api", "Mean time of a request.", "http.server.request.duration", "s", 0.2, 0.8, 20, minimum=1),
+    Objective("api", "Mean time of a request.", "http.server.request.duration", "s", 0.2, 0.8, 20),
     Objective(
         "database", "Mean time of a statement.", "db.client.operation.duration", "s", 0.1, 0.4, 12, minimum=1
     ),
@@ -76,7 +76,6 @@ COMPONENTS: Final = (
         2.0,
         8.0,
         8,
-        minimum=1,
     ),
     Objective(
         "cache",

@@ -12,6 +12,7 @@ from restaurant_otel import catalog
 from restaurant_otel.rules.options import Options, name_of, number
 
 HTTP: Final = name_of(catalog.HTTP_SERVER_REQUEST_DURATION)
+DB: Final = name_of(catalog.DB_CLIENT_OPERATION_DURATION)
 OLD_HTTP: Final = "http_server_duration_milliseconds"
 
 

@@ -72,7 +72,7 @@ def duration(length: float) -> str:
 
 def name_of(metric: Metric) -> str:
     """A metric's series in Prometheus; a histogram's without ``_bucket``, ``_sum`` or ``_count``."""
-    return metric.prometheus_name + ("_total" if metric.kind is Kind.COUNTER else "")
+    return metric.prometheus_name + ("_total" if metric.kind in (Kind.COUNTER, Kind.OBSERVED_COUNTER) else "")
 
 
 def number(value: float) -> str:

@@ -14,14 +14,12 @@ from restaurant_otel.catalog import Objective
 from restaurant_otel.rules.expressions import HTTP, OLD_HTTP, failures, lookups, requests
 from restaurant_otel.rules.model import Rule
 from restaurant_otel.rules.options import Options, name_of, number, one_of
+from restaurant_otel.scorecard.evidence import PAGE_SHARE
 
 COMPONENT: Final = "restaurant_performance_component"
 """The label that names a component, as in the metrics that apps export."""
 
-PAGE_SHARE: Final = 0.9
-"""The page component looks at the slowest tenth."""
-
-_PAGE: Final = "restaurant_http_server_page"
+_PAGE: Final = name_of(catalog.HTTP_SERVER_PAGE)
 
 
 def performance(o: Options) -> Iterator[Rule]:
@@ -135,17 +133,24 @@ def _database(o: Options, objective: Objective) -> str:
     return _enough(o, objective, f"{total} / {count}", count)
 
 
-def _page(o: Options, objective: Objective) -> str:
-    def loads(end: str) -> str:
-        matchers = ('http_request_method="GET"', *_routes(objective))
-        rate = o.rate(f"{HTTP}_{end}", objective.window, *matchers)
-        if objective.routes:
-            return rate
-        pages = o.labels("instance", "http_route")
-        return f"{rate} * on ({pages}) group_left () max by ({pages}) ({o.series(_PAGE)})"
+def page_seconds(o: Options, objective: Objective, *by: str) -> str:
+    """The time that the slowest tenth of the page loads exceeds."""
+    loads = _page_loads(o, objective, "bucket")
+    return f"histogram_quantile({PAGE_SHARE}, sum by ({o.labels(*by, 'le')}) ({loads}))"
 
-    value = f"histogram_quantile({PAGE_SHARE}, sum by ({o.labels('le')}) ({loads('bucket')}))"
-    return _enough(o, objective, value, f"sum by ({o.labels()}) ({loads('count')})")
+
+def _page_loads(o: Options, objective: Objective, end: str) -> str:
+    matchers = ('http_request_method="GET"', *_routes(objective))
+    rate = o.rate(f"{HTTP}_{end}", objective.window, *matchers)
+    if objective.routes:
+        return rate
+    pages = o.labels("instance", "http_route")
+    return f"{rate} * on ({pages}) group_left () max by ({pages}) ({o.series(_PAGE)})"
+
+
+def _page(o: Options, objective: Objective) -> str:
+    count = f"sum by ({o.labels()}) ({_page_loads(o, objective, 'count')})"
+    return _enough(o, objective, page_seconds(o, objective), count)
 
 
 def _cache(o: Options, objective: Objective) -> str:

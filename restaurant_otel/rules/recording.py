@@ -12,6 +12,7 @@ from typing import Final
 
 from restaurant_otel import catalog
 from restaurant_otel.rules.expressions import (
+    DB,
     failures,
     lookups,
     mean_seconds,
@@ -22,8 +23,6 @@ from restaurant_otel.rules.expressions import (
 from restaurant_otel.rules.model import Group, Rule
 from restaurant_otel.rules.options import Options, name_of, number
 from restaurant_otel.rules.performance import performance
-
-DB: Final = name_of(catalog.DB_CLIENT_OPERATION_DURATION)
 
 SLO_WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 
