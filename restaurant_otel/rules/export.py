@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from restaurant_otel.rules import recording
+from restaurant_otel.rules import alerts, recording
 from restaurant_otel.rules.model import yaml
 from restaurant_otel.rules.options import Options
 
@@ -14,5 +14,8 @@ _HEAD = (
 def files(options: Options | None = None) -> dict[str, str]:
     """Path under ``dashboards/`` -> contents. Pure."""
     o = options or Options()
-    recorded = [group.data(o.time(o.interval) if o.scale == 1 else "1s") for group in recording.groups(o)]
-    return {"prometheus/recording.yml": yaml({"groups": recorded}, _HEAD)}
+    recorded = [group.data(o.step()) for group in recording.groups(o)]
+    return {
+        "prometheus/recording.yml": yaml({"groups": recorded}, _HEAD),
+        "prometheus/alerts.yml": yaml({"groups": alerts.groups(o)}, _HEAD),
+    }

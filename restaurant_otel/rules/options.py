@@ -45,6 +45,10 @@ class Options:
         """A duration such as ``5m``, scaled."""
         return duration(seconds(text) * self.scale) if self.scale != 1 else text
 
+    def step(self) -> str:
+        """How often rules are evaluated."""
+        return self.interval if self.scale == 1 else "1s"
+
     def seconds(self, text: str) -> float:
         """The same as a number of seconds."""
         return seconds(text) * self.scale
@@ -76,8 +80,8 @@ def name_of(metric: Metric) -> str:
 
 
 def number(value: float) -> str:
-    """A number as short as it can be written without loss."""
-    return f"{value:.15g}"
+    """A number to twelve digits: no noise of floats."""
+    return f"{value:.12g}"
 
 
 def one_of(values: tuple[str, ...]) -> str:

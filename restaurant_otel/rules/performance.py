@@ -160,12 +160,12 @@ def _cache(o: Options, objective: Objective) -> str:
 
 
 def _cpu(o: Options, objective: Objective) -> str:
-    used = o.series("restaurant_cpu_utilization_ratio")
+    used = o.series(name_of(catalog.CPU_UTILIZATION))
     return f"avg by ({o.labels()}) (avg_over_time({used}[{o.time(objective.window)}])) >= 0"
 
 
 def _memory(o: Options, _: Objective) -> str:
-    return f"max by ({o.labels()}) ({o.series('restaurant_memory_utilization_ratio')}) >= 0"
+    return f"max by ({o.labels()}) ({o.series(name_of(catalog.MEMORY_UTILIZATION))}) >= 0"
 
 
 VALUES: Final[dict[str, Callable[[Options, Objective], str]]] = {

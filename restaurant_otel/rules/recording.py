@@ -13,6 +13,9 @@ from typing import Final
 from restaurant_otel import catalog
 from restaurant_otel.rules.expressions import (
     DB,
+    POOL_COUNT,
+    POOL_MAX,
+    QUERY,
     failures,
     lookups,
     mean_seconds,
@@ -120,19 +123,18 @@ def _database(o: Options) -> Iterator[Rule]:
         "service_route:db_operations_per_request:ratio5m",
         "(service_route:db_operations:rate5m / service_route:http_requests:rate5m) >= 0",
     )
-    query = "restaurant_db_query_duration_seconds"
     statement = o.labels("db_query_summary")
     for end, name in (("count", "db_queries"), ("sum", "db_query_seconds")):
         yield Rule(
-            f"service_statement:{name}:rate5m", f"sum by ({statement}) ({o.rate(f'{query}_{end}', '5m')})"
+            f"service_statement:{name}:rate5m", f"sum by ({statement}) ({o.rate(f'{QUERY}_{end}', '5m')})"
         )
     yield Rule(
         "service_statement:db_query_seconds:mean5m",
         "(service_statement:db_query_seconds:rate5m / service_statement:db_queries:rate5m) >= 0",
     )
     pool = o.labels("db_client_connection_pool_name")
-    used = o.series("db_client_connection_count", 'db_client_connection_state="used"')
-    most = o.series("db_client_connection_max")
+    used = o.series(POOL_COUNT, 'db_client_connection_state="used"')
+    most = o.series(POOL_MAX)
     yield Rule(
         "service_pool:db_connections:utilization",
         f"sum by ({pool}) ({used}) / sum by ({pool}) ({most} > 0)",
@@ -178,26 +180,26 @@ def _cache(o: Options) -> Iterator[Rule]:
 def _resources(o: Options) -> Iterator[Rule]:
     instance, worker = o.labels("instance"), o.labels("instance", "worker")
     cpu, memory = (
-        o.series("restaurant_cpu_utilization_ratio"),
-        o.series("restaurant_memory_utilization_ratio"),
+        o.series(name_of(catalog.CPU_UTILIZATION)),
+        o.series(name_of(catalog.MEMORY_UTILIZATION)),
     )
     five = o.time("5m")
     yield Rule("instance:cpu_utilization:avg5m", f"max by ({instance}) (avg_over_time({cpu}[{five}]))")
     yield Rule("instance:memory_utilization:max", f"max by ({instance}) ({memory})")
-    process = o.series("process_memory_usage_bytes")
+    process = o.series(name_of(catalog.PROCESS_MEMORY_USAGE))
     yield Rule(
         "instance_worker:process_memory_bytes:min30m",
         f"max by ({worker}) (min_over_time({process}[{o.time('30m')}]))",
     )
     yield Rule(
         "instance:process_memory_limit_bytes:min",
-        f"min by ({instance}) ({o.series('restaurant_process_memory_limit_bytes')})",
+        f"min by ({instance}) ({o.series(name_of(catalog.PROCESS_MEMORY_LIMIT))})",
     )
     open_files, most = (
         o.series(name)
         for name in (
-            "process_unix_file_descriptor_count",
-            "restaurant_process_unix_file_descriptor_limit",
+            name_of(catalog.PROCESS_FILE_DESCRIPTORS),
+            name_of(catalog.PROCESS_FILE_DESCRIPTOR_LIMIT),
         )
     )
     yield Rule(
@@ -205,16 +207,16 @@ def _resources(o: Options) -> Iterator[Rule]:
         f"max by ({worker}) ({open_files}) / max by ({worker}) ({most} > 0)",
     )
     disk = o.labels("instance", "system_filesystem_mountpoint")
-    filesystem = o.series("system_filesystem_utilization_ratio")
+    filesystem = o.series(name_of(catalog.SYSTEM_FILESYSTEM_UTILIZATION))
     yield Rule("instance_disk:filesystem:utilization", f"max by ({disk}) ({filesystem})")
     for name, level in (
-        ("restaurant_event_loop_lag_seconds", "event_loop_lag_seconds"),
-        ("restaurant_http_server_queue_duration_seconds", "http_queue_seconds"),
-        ("restaurant_gc_pause_duration_seconds", "gc_pause_seconds"),
+        (name_of(catalog.EVENT_LOOP_LAG), "event_loop_lag_seconds"),
+        (name_of(catalog.HTTP_SERVER_QUEUE_DURATION), "http_queue_seconds"),
+        (name_of(catalog.GC_PAUSE_DURATION), "gc_pause_seconds"),
     ):
         bucket = f"sum by ({instance}, le) ({o.rate(f'{name}_bucket', '5m')})"
         yield Rule(f"instance:{level}:p99_5m", f"histogram_quantile(0.99, {bucket}) >= 0")
-    starts = o.series("restaurant_worker_starts_total")
+    starts = o.series(name_of(catalog.WORKER_STARTS))
     yield Rule(
         "instance:worker_starts:increase15m", f"sum by ({instance}) (increase({starts}[{o.time('15m')}]))"
     )

@@ -16,9 +16,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from restaurant_otel import catalog
 from restaurant_otel.catalog import COMPONENTS
 from restaurant_otel.rules import expressions, performance
-from restaurant_otel.rules.options import Options
+from restaurant_otel.rules.options import Options, name_of
 from restaurant_otel.scorecard import evidence
 from restaurant_otel.scorecard.evidence import Key
 from restaurant_otel.scorecard.formula import Fact, Reading, Snapshot
@@ -135,10 +136,10 @@ def _facts(server: Prometheus, o: Options, at: float | None) -> Callable[[str], 
     failed = ask(f"({expressions.failures(o, '5m', 'http_route')}) > 0", "http_route")
     means = ask(expressions.mean_seconds(o, "5m", "http_route"), "http_route")
     pages = ask(performance.page_seconds(o, goals["page"], "http_route"), "http_route")
-    statements = _means(ask, o, "restaurant_db_query_duration_seconds", "db_query_summary")
+    statements = _means(ask, o, expressions.QUERY, "db_query_summary")
     operations = _means(ask, o, expressions.DB, "db_operation_name", "db_collection_name")
     relationships = ("http_route", "restaurant_db_relationship")
-    repeated = o.series("restaurant_db_n_plus_one_total")
+    repeated = o.series(expressions.N_PLUS_ONE)
     n_plus_one = ask(
         f"(sum by ({o.labels(*relationships)}) (increase({repeated}[{window}])) > 0)", *relationships
     )
@@ -148,14 +149,14 @@ def _facts(server: Prometheus, o: Options, at: float | None) -> Callable[[str], 
     slope, suspected = (
         o.series(name)
         for name in (
-            "restaurant_memory_leak_slope_bytes_per_second",
-            "restaurant_memory_leak_suspected_ratio",
+            name_of(catalog.MEMORY_LEAK_SLOPE),
+            name_of(catalog.MEMORY_LEAK_SUSPECTED),
         )
     )
     leaking = ask(f"({slope} and {suspected} == 1)", "instance", "worker")
     hosts = o.labels("instance")
-    cpu = ask(f"max by ({hosts}) ({o.series('restaurant_cpu_utilization_ratio')})", "instance")
-    memory = ask(f"max by ({hosts}) ({o.series('restaurant_memory_utilization_ratio')})", "instance")
+    cpu = ask(f"max by ({hosts}) ({o.series(name_of(catalog.CPU_UTILIZATION))})", "instance")
+    memory = ask(f"max by ({hosts}) ({o.series(name_of(catalog.MEMORY_UTILIZATION))})", "instance")
 
     def of(service: str) -> dict[str, tuple[Fact, ...]]:
         requests = {
