@@ -1,0 +1,122 @@
+"""Settings that may change while the app runs: ``GET`` and ``PATCH /settings``.
+
+A change is a document on the workers' shelf. Each worker with the admin API looks every two seconds whether it is another,
+in a thread that exists only there, and puts it into force. It ends with the app's last worker: what is to last
+belongs into the app's own settings.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from restaurant_otel.administration.operations import Call, Given
+from restaurant_otel.administration.shared import Shelf
+from restaurant_otel.errors import survived
+from restaurant_otel.metrics.ticker import Ticker
+from restaurant_otel.tracing import tail
+
+EVERY: Final = 2.0
+"""Seconds until another worker has heard of a change, at most."""
+
+_DOCUMENT: Final = "settings"
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+_RATIO: Final = Field(ge=0, le=1, description="Share of the usual traces that the tail sampler keeps.")
+_SLOW: Final = Field(ge=0, le=86_400, description="Seconds above which the tail sampler keeps a trace.")
+
+
+class Change(Given):
+    """What is to change; the rest stays."""
+
+    tail_sampling_ratio: Annotated[float | None, _RATIO] = None
+    tail_sampling_slow_seconds: Annotated[float | None, _SLOW] = None
+    log_level: Annotated[LogLevel | None, Field(description="Of the logger `restaurant_otel`.")] = None
+
+
+@dataclass(slots=True)
+class Changeable:
+    """What is in force in the worker that answers. The tail sampler's are None where there is none."""
+
+    tail_sampling_ratio: float | None
+    tail_sampling_slow_seconds: float | None
+    log_level: str
+    changed: list[str]
+    """Those that differ from the app's own settings because somebody changed them here."""
+
+
+_CHANGE: Final = TypeAdapter(Change)
+
+
+class Changes:
+    """The changes of an app, in one process. Any thread."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._stamp = 0
+        self._ticker: Ticker | None = None
+
+    def follow(self) -> None:
+        """From now on put into force what any worker changes. A second call does nothing."""
+        if self._ticker is None:
+            self._ticker = Ticker("restaurant-otel-settings", EVERY, self._look)
+            self._look()
+            self._ticker.start()
+
+    def close(self) -> None:
+        """Stop following."""
+        if self._ticker is not None:
+            self._ticker.stop(timeout=1.0)
+            self._ticker = None
+
+    def made(self) -> dict[str, Any]:
+        """All changes so far, by setting."""
+        document = self._shelf.get(_DOCUMENT)
+        try:
+            return _CHANGE.validate_python(document or {}).model_dump(exclude_none=True)
+        except ValidationError as error:  # another version's, or damaged
+            survived("admin settings", error)
+            return {}
+
+    def make(self, change: Mapping[str, Any]) -> None:
+        """Make a change, here at once."""
+        self._shelf.put(_DOCUMENT, {**self.made(), **change})
+        self._look()
+
+    def _look(self) -> None:
+        try:
+            stamp = self._shelf.stamp(_DOCUMENT)
+            if stamp != self._stamp:
+                self._stamp = stamp
+                _put_into_force(self.made())
+        except Exception as error:  # noqa: BLE001 - in a thread of ours, or of a request that has been noted
+            survived("admin settings", error)
+
+
+def _put_into_force(change: Mapping[str, Any]) -> None:
+    if "log_level" in change:
+        logging.getLogger("restaurant_otel").setLevel(change["log_level"])
+    for sampler in tail.samplers():
+        sampler.change(change.get("tail_sampling_ratio"), change.get("tail_sampling_slow_seconds"))
+
+
+def read_settings(call: Call) -> Changeable:
+    """``GET /settings``."""
+    changed = sorted(call.service.changes.made())
+    sampler = next(iter(tail.samplers()), None)
+    return Changeable(
+        tail_sampling_ratio=sampler.ratio if sampler is not None else None,
+        tail_sampling_slow_seconds=sampler.slow_seconds if sampler is not None else None,
+        log_level=logging.getLevelName(logging.getLogger("restaurant_otel").getEffectiveLevel()),
+        changed=changed,
+    )
+
+
+def change_settings(call: Call) -> Changeable:
+    """``PATCH /settings``."""
+    call.service.changes.make(call.body.model_dump(exclude_none=True))
+    return read_settings(call)

@@ -1,0 +1,142 @@
+"""Work that takes longer than a request should: done in a thread of one worker, asked after at any.
+
+A job's state is a document on the shelf that workers share, so that whichever worker is asked can tell. Few at a time,
+and the oldest are forgotten.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from http import HTTPStatus
+from secrets import token_hex
+from typing import Any, Final, Literal
+
+from restaurant_otel import forks
+from restaurant_otel.administration.operations import Problem
+from restaurant_otel.administration.shared import Shelf
+from restaurant_otel.errors import survived
+
+MOST_RUNNING: Final = 2
+"""In one worker."""
+
+MOST_KEPT: Final = 50
+
+_SILENT: Final = 120.0
+"""Seconds without a word after which a running job's worker is taken for dead."""
+
+_PREFIX: Final = "job-"
+
+State = Literal["running", "done", "failed", "interrupted"]
+
+
+@dataclass(slots=True)
+class Job:
+    """One job. `progress` is a share of 1; times are seconds since the epoch; `result` is there once it is done."""
+
+    id: str
+    kind: str
+    state: State
+    by: str
+    started: float
+    updated: float
+    progress: float = 0.0
+    step: str = ""
+    ended: float | None = None
+    error: str | None = None
+    result: Any = None
+    worker: int = field(default_factory=os.getpid)
+
+
+class FailedError(Exception):
+    """The work could not be done; the message is for whoever asked for it."""
+
+
+Report = Callable[[float, str], None]
+"""Called by the work with its progress (a share of 1) and what it is doing."""
+
+
+class Jobs:
+    """The jobs of an app. Any thread."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._start_over()
+        forks.follow(in_child=self._start_over)
+
+    def _start_over(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+
+    def start(self, kind: str, by: str, work: Callable[[Report], Any]) -> Job:
+        """Begin; the job as it is now. Raises Problem where too many are running."""
+        with self._lock:
+            if self._running >= MOST_RUNNING:
+                raise Problem(HTTPStatus.CONFLICT, "Too many jobs are running.", Retry_After="30")
+            self._running += 1
+        now = time.time()
+        # The time comes first, so that names sort by age; the rest nobody can guess.
+        job = Job(f"{int(now * 1000):013x}-{token_hex(8)}", kind, "running", by, now, now)
+        try:
+            self._publish(job)
+            threading.Thread(
+                target=self._run, args=(job, work), name="restaurant-otel-job", daemon=True
+            ).start()
+        except BaseException:
+            with self._lock:
+                self._running -= 1
+            raise
+        self._forget_old()
+        return job
+
+    def get(self, name: str) -> Job | None:
+        """The job with this id."""
+        try:
+            document = self._shelf.get(_PREFIX + name)
+        except ValueError:
+            return None
+        if document is None:
+            return None
+        job = Job(**document)
+        if job.state == "running" and time.time() - job.updated > _SILENT:
+            job.state = "interrupted"
+        return job
+
+    def list(self) -> list[Job]:
+        """All that are remembered, latest first."""
+        names = reversed(self._shelf.names(_PREFIX))
+        return [job for name in names if (job := self.get(name.removeprefix(_PREFIX))) is not None]
+
+    def _run(self, job: Job, work: Callable[[Report], Any]) -> None:
+        def report(progress: float, step: str) -> None:
+            if time.time() - job.updated >= 0.25 or step != job.step:
+                job.progress, job.step = min(1.0, max(0.0, progress)), step
+                self._publish(job)
+
+        try:
+            job.result = work(report)
+            job.state, job.progress, job.step = "done", 1.0, ""
+        except FailedError as error:
+            job.state, job.error = "failed", str(error)
+        except Exception as error:  # noqa: BLE001 - told to whoever asks; what exactly, to the log
+            survived("admin job", error)
+            job.state, job.error = "failed", "It could not be done; the log of the app says why."
+        finally:
+            with self._lock:
+                self._running = max(0, self._running - 1)
+            job.ended = time.time()
+            try:
+                self._publish(job)
+            except Exception as error:  # noqa: BLE001 - nobody is left to tell in this thread
+                survived("admin job", error)
+
+    def _publish(self, job: Job) -> None:
+        job.updated = time.time()
+        self._shelf.put(_PREFIX + job.id, asdict(job))
+
+    def _forget_old(self) -> None:
+        for name in self._shelf.names(_PREFIX)[:-MOST_KEPT]:
+            self._shelf.remove(name)

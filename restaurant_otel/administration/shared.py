@@ -1,0 +1,103 @@
+"""What all workers of an app must know alike: small documents in the folder that the workers share.
+
+A job that one worker runs is asked after at another; a changed setting holds for all. Where an app has one worker, and so
+no folder, the documents are in memory. Made for documents of a few kilobytes that change now and then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from restaurant_otel import forks
+from restaurant_otel.metrics.registry import registry
+
+LARGEST: Final = 4_194_304
+
+_PREFIX: Final = "admin-"
+_SUFFIX: Final = ".json"
+
+
+class Shelf:
+    """Documents by name (letters, digits, ``-`` and ``_``), the same for all workers. Any thread."""
+
+    def __init__(self) -> None:
+        self._memory: dict[str, str] = {}
+        self._lock = forks.Lock()
+
+    def put(self, name: str, document: Any) -> None:
+        """Keep `document`, at once for all. Raises OSError, and ValueError if it is too large."""
+        text = json.dumps(document, default=str)
+        if len(text) > LARGEST:
+            raise ValueError(f"a document of {len(text)} bytes")
+        with self._folder() as folder:
+            if folder is None:
+                with self._lock:
+                    self._memory[name] = text
+                return
+            from restaurant_otel.metrics.folder import write_new
+
+            for _ in write_new(folder, _file(name), [text.encode()]):
+                pass
+
+    def get(self, name: str) -> Any:
+        """The document, or None where there is none, or none that can be read."""
+        with self._folder() as folder:
+            if folder is None:
+                text = self._memory.get(name)
+                return None if text is None else json.loads(text)
+            from restaurant_otel.metrics import folder as folders
+
+            with suppress(OSError, ValueError), folders.opened(folder, _file(name)) as (descriptor, status):
+                return json.loads(folders.read(descriptor, min(status.st_size, LARGEST)))
+        return None
+
+    def stamp(self, name: str) -> int:
+        """A number that changes when the document does; 0 where there is none. Cheap."""
+        with self._folder() as folder:
+            if folder is None:
+                return hash(self._memory.get(name, ""))
+            with suppress(OSError):
+                return os.stat(_file(name), dir_fd=folder, follow_symlinks=False).st_mtime_ns
+        return 0
+
+    def names(self, beginning: str) -> list[str]:
+        """The names that begin so, oldest name first."""
+        with self._folder() as folder:
+            if folder is None:
+                return sorted(name for name in self._memory if name.startswith(beginning))
+            start = _PREFIX + beginning
+            files = (file for file in os.listdir(folder) if file.startswith(start) and file.endswith(_SUFFIX))
+            return sorted(file[len(_PREFIX) : -len(_SUFFIX)] for file in files)
+
+    def remove(self, name: str) -> None:
+        """Forget the document."""
+        with self._folder() as folder:
+            if folder is None:
+                with self._lock:
+                    self._memory.pop(name, None)
+            else:
+                with suppress(OSError):
+                    os.unlink(_file(name), dir_fd=folder)
+
+    @contextmanager
+    def _folder(self) -> Iterator[int | None]:
+        """A descriptor of the workers' folder; None where there is none."""
+        members = registry().group
+        if members is None:
+            yield None
+            return
+        from restaurant_otel.metrics import folder
+
+        with folder.base(members.root) as parent, folder.inner(parent, members.name) as place:
+            yield place
+
+
+def _file(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", name):
+        raise ValueError("not a document's name")
+    return f"{_PREFIX}{name}{_SUFFIX}"
