@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from anyio.to_thread import run_sync
 from opentelemetry.context import attach, detach
@@ -25,6 +25,9 @@ from restaurant_otel.serving.observer import Observer
 from restaurant_otel.serving.websocket import WebSocketExchange
 from restaurant_otel.serving.wsgi import Environ, StartResponse, WsgiExchange
 from restaurant_otel.settings import Settings
+
+if TYPE_CHECKING:
+    from restaurant_otel.administration.mount import Mount
 
 ASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 WSGIApp: TypeAlias = Callable[[Any, Any], Iterable[bytes]]
@@ -50,6 +53,7 @@ class _Middleware:
         self._cells = self._observer.cells  # not attached yet, or anew after a fork: one look a request
         self._metrics_path = self._settings.metrics_path
         self._endpoint: MetricsEndpoint | None = None
+        self._admin = _admin(self._settings) if not self._disabled else None
         if self._settings.sql and not self._disabled:
             sql.install(tracer=telemetry.tracer, stock_spans=self._settings.sql_stock_spans)
 
@@ -65,6 +69,17 @@ class _Middleware:
             if self._settings.score:
                 keeper.keep(self._settings.objectives)
         resources.start(self._settings)
+        if self._admin is not None:
+            self._admin.start()
+
+
+def _admin(settings: Settings) -> Mount | None:
+    """The admin API, if it is switched on: what it needs is imported only then."""
+    if settings.admin is None:
+        return None
+    from restaurant_otel.administration.mount import Mount
+
+    return Mount(settings)
 
 
 def _before_scrape() -> None:
@@ -100,6 +115,9 @@ class ASGIMiddleware(_Middleware):
             if kind == "lifespan" and not self._disabled:
                 send = self._at_start_and_end(send)
             await self.app(scope, receive, send)
+            return
+        if self._admin is not None and kind == "http" and self._admin.serves(scope["path"]):
+            await self._administer(scope, receive, send)
             return
         try:
             if self._excluded is not None and self._excluded.search(scope["path"]):
@@ -137,6 +155,14 @@ class ASGIMiddleware(_Middleware):
         if self._others:
             scope.update(self._others)
         return exchange
+
+    async def _administer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if not self._cells.attached or self._endpoint is None:
+                self._get_ready()
+        except Exception as error:  # noqa: BLE001 - never into the app
+            survived("request", error)
+        await self._admin.asgi(scope, receive, send)  # type: ignore[union-attr]
 
     def _answers(self, scope: Scope) -> bool:
         return self._endpoint is not None and self._endpoint.allows_asgi(scope)
@@ -205,6 +231,10 @@ class WSGIMiddleware(_Middleware):
     ) -> WsgiExchange | Iterable[bytes] | None:
         """An exchange for the request, or the answer to a scrape, or None for a request to be left alone."""
         path = environ.get("PATH_INFO") or "/"
+        if self._admin is not None and self._admin.serves(path):
+            if not self._cells.attached or self._endpoint is None:
+                self._get_ready()
+            return self._admin.wsgi(environ, start_response)
         if self._excluded is not None and self._excluded.search(wsgi_path(environ)):
             return None
         if not self._cells.attached or self._endpoint is None:

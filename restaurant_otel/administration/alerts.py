@@ -1,5 +1,6 @@
-"""``GET /alerts``: what Alertmanager, or Prometheus, says is burning. Asked by the server, so that a browser need not
-reach it; at most once in five seconds, and with little patience.
+"""``GET /alerts``: what Alertmanager, or Prometheus, says is burning.
+
+Asked by the server, so that a browser need not reach it; at most once in five seconds, and with little patience.
 """
 
 from __future__ import annotations

@@ -33,13 +33,13 @@ def write(
 ) -> None:
     """Note the end of one request.
 
-    `operation`, `outcome` (done, refused, limited, invalid, failed) and `reason` are constants of the code; `quietly` counts
-    without a line, for refusals of which one has been written already.
+    `operation`, `outcome` (done, refused, limited, invalid, failed) and `reason` are constants of the code; `quietly`
+    counts without a line, for refusals of which one has been written already.
     """
     registry().counter(catalog.ADMIN_REQUESTS).bind(operation, outcome, reason).add(1)
     if quietly:
         return
-    line = {
+    line: dict[str, Any] = {
         "when": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds"),
         "who": who,
         "address": address,

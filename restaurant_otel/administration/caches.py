@@ -82,7 +82,9 @@ class Cleared:
 
 _NAME: Final = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$", description="Which cache.")
 _PATTERN: Final = Field(
-    min_length=1, max_length=200, description="Only keys that match: `*`, `?`, `[ab]`. Of the cache's own keys alone."
+    min_length=1,
+    max_length=200,
+    description="Only keys that match: `*`, `?`, `[ab]`. Of the cache's own keys alone.",
 )
 _TAG: Final = Field(min_length=1, max_length=200, description="Only values with this tag.")
 _DRY: Final = Field(description="Change nothing; count what would go.")

@@ -1,8 +1,8 @@
 """Settings that may change while the app runs: ``GET`` and ``PATCH /settings``.
 
-A change is a document on the workers' shelf. Each worker with the admin API looks every two seconds whether it is another,
-in a thread that exists only there, and puts it into force. It ends with the app's last worker: what is to last
-belongs into the app's own settings.
+A change is a document on the workers' shelf. Each worker with the admin API looks every two seconds whether it is
+another, in a thread that exists only there, and puts it into force. It ends with the app's last worker: what is to
+last belongs into the app's own settings.
 """
 
 from __future__ import annotations

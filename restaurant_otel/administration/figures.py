@@ -1,4 +1,4 @@
-"""What the workers' cells say about requests, added up and put into words: for the admin API and ``restaurant-otel top``.
+"""What the workers' cells say about requests: for the admin API and ``restaurant-otel top``.
 
 `Totals` are what was counted since the start; a `Window` is the difference of two of them. `Watch` keeps totals of the
 last minutes, and does so only while somebody asks for them.
@@ -6,6 +6,7 @@ last minutes, and does so only while somebody asks for them.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
@@ -24,6 +25,9 @@ STEP: Final = 15.0
 
 KEPT: Final = 20
 """Samples, so that the longest window is five minutes."""
+
+_SHORTEST: Final = 5.0
+"""Seconds below which two samples tell nothing of a rate: then figures are those since the start."""
 
 _IDLE: Final = 600.0
 """Seconds without a question after which the watch ends."""
@@ -182,7 +186,11 @@ class Watch:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="restaurant-otel-watch", daemon=True)
                 self._thread.start()
-            return [*self._samples, now] if not self._samples or self._samples[-1] is not now else [*self._samples]
+            return (
+                [*self._samples, now]
+                if not self._samples or self._samples[-1] is not now
+                else [*self._samples]
+            )
 
     def sample(self) -> Totals:
         """Totals now; remembered if the latest are old enough."""
@@ -276,7 +284,7 @@ def trend(samples: Sequence[tuple[float, Tally]]) -> list[Moment]:
     """What came between each two samples, oldest first."""
     end = samples[-1][0]
     found = []
-    for (before, earlier), (after, later) in zip(samples, samples[1:], strict=False):
+    for (before, earlier), (after, later) in itertools.pairwise(samples):
         came = later.less(earlier) if earlier.counts else later
         seconds = after - before
         rate = came.count / seconds if seconds > 0 else 0.0

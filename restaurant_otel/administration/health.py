@@ -1,4 +1,7 @@
-"""Whether the app can do its work: ``GET /health``. The open form says yes or no; the parts are for those who may read."""
+"""Whether the app can do its work: ``GET /health``.
+
+The open form says yes or no; the parts are for those who may read.
+"""
 
 from __future__ import annotations
 

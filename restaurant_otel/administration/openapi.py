@@ -48,7 +48,9 @@ def document(operations: Sequence[Operation], base: str) -> dict[str, Any]:
     schemas["Problem"] = _PROBLEM
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, results, schemas)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(
+            operation, results, schemas
+        )
     return {
         "openapi": "3.1.0",
         "info": {"title": "restaurant-otel admin API", "version": __version__},
@@ -114,7 +116,8 @@ def _good(operation: Operation, results: dict[str, Any]) -> dict[str, Any]:
         answer["content"] = {"application/json": {"schema": schema}, "text/html": html}
     if operation.headers:
         answer["headers"] = {
-            name: {"description": text, "schema": {"type": "string"}} for name, text in operation.headers.items()
+            name: {"description": text, "schema": {"type": "string"}}
+            for name, text in operation.headers.items()
         }
     return answer
 
@@ -135,7 +138,9 @@ def _query_parameters(model: type[Given]) -> list[dict[str, Any]]:
     definitions = schema.get("$defs", {})
     found = []
     for name, of_field in schema.get("properties", {}).items():
-        inline = {**definitions[of_field["$ref"].rpartition("/")[2]]} if "$ref" in of_field else dict(of_field)
+        inline = (
+            {**definitions[of_field["$ref"].rpartition("/")[2]]} if "$ref" in of_field else dict(of_field)
+        )
         description = inline.pop("description", "")
         # A parameter that is left out is left out; there is no way to write null in a query.
         if "anyOf" in inline:

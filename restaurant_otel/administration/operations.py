@@ -33,7 +33,9 @@ class Page(Given):
     """Which part of a list is wanted."""
 
     limit: Annotated[int, Field(ge=1, le=200, description="How many, at most.")] = 50
-    offset: Annotated[int, Field(ge=0, le=1_000_000, description="How many to leave out at the beginning.")] = 0
+    offset: Annotated[
+        int, Field(ge=0, le=1_000_000, description="How many to leave out at the beginning.")
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The admin API's answers as HTML, for a person with a browser: plain tables, and one page to ask from.
 
-`table` shows any answer; `console` is the page at the API's root. It holds no figures: they are fetched with the token that
-is typed into it, which stays in the page and goes when the page does. Everything shown is escaped, and no script but
-the console's own can run (`policy`).
+`table` shows any answer; `console` is the page at the API's root. It holds no figures: they are fetched with the
+token that is typed into it, which stays in the page and goes when the page does. Everything shown is escaped, and no
+script but the console's own can run (`policy`).
 """
 
 from __future__ import annotations

@@ -5,8 +5,10 @@ from __future__ import annotations
 from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
 
+from restaurant_otel.administration.alerts import AlertSource
 from restaurant_otel.administration.changes import Changes
 from restaurant_otel.administration.figures import Watch
+from restaurant_otel.administration.health import Examiner
 from restaurant_otel.administration.jobs import Jobs
 from restaurant_otel.administration.shared import Shelf
 from restaurant_otel.auth import Access, Buckets
@@ -27,6 +29,8 @@ class Service:
         self.jobs = Jobs(self.shelf)
         self.changes = Changes(self.shelf)
         self.watch = Watch()
+        self.alerts = AlertSource(settings.admin_alerts_url)
+        self.examiner = Examiner(settings.admin_database_url)
         self.limiter: RunVar[CapacityLimiter | None] = RunVar("restaurant-otel-admin", None)
         self._told = Buckets(1)
 

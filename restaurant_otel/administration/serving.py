@@ -1,7 +1,7 @@
 """One request to the admin API: admitted, checked, done in a thread, answered, and written into the audit log.
 
-Nothing of the app's: its exceptions, its middleware and its thread pool have no part in it. An error of ours is a problem
-document that says nothing but that there was one; what it was is in the log.
+Nothing of the app's: its exceptions, its middleware and its thread pool have no part in it. An error of ours is a
+problem document that says nothing but that there was one; what it was is in the log.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class InvalidProblem(Problem):
 
 
 def _told(operation: Operation, call: Call) -> dict[str, Any]:
-    told = dict(call.path)
+    told: dict[str, Any] = dict(call.path)
     for name in operation.told:
         value = getattr(call.body, name, None)
         told[name] = getattr(call.query, name, None) if value is None else value
@@ -227,7 +227,9 @@ def _checked(model: type[Given], given: Any, where: str) -> Given:
         raise InvalidProblem(
             [
                 {"where": _where(where, mistake["loc"], known), "message": _message(mistake)}
-                for mistake in error.errors(include_url=False, include_input=False, include_context=False)[:20]
+                for mistake in error.errors(include_url=False, include_input=False, include_context=False)[
+                    :20
+                ]
             ]
         ) from None
 

@@ -1,7 +1,7 @@
 """What all workers of an app must know alike: small documents in the folder that the workers share.
 
-A job that one worker runs is asked after at another; a changed setting holds for all. Where an app has one worker, and so
-no folder, the documents are in memory. Made for documents of a few kilobytes that change now and then.
+A job that one worker runs is asked after at another; a changed setting holds for all. Where an app has one worker,
+and so no folder, the documents are in memory. Made for documents of a few kilobytes that change now and then.
 """
 
 from __future__ import annotations
@@ -87,6 +87,8 @@ class Shelf:
     @contextmanager
     def _folder(self) -> Iterator[int | None]:
         """A descriptor of the workers' folder; None where there is none."""
+        if not registry().attached:
+            registry().attach()
         members = registry().group
         if members is None:
             yield None

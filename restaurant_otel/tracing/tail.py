@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
+from weakref import WeakSet
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
@@ -32,6 +33,14 @@ HOLD_SECONDS: Final = 60.0
 """How long a trace is held, at most: the root of an endless stream may not end for hours."""
 
 _VERDICTS: Final = 20_000
+
+
+_samplers: WeakSet[TailSampler] = WeakSet()
+
+
+def samplers() -> list[TailSampler]:
+    """Those of this process."""
+    return list(_samplers)
 
 
 class _Trace:
@@ -57,6 +66,9 @@ class TailSampler(SpanProcessor):
         self._bound = TraceIdRatioBased.get_bound_for_rate(ratio)
         self._slow_seconds = slow_seconds
         self._slow_routes = dict(slow_routes)
+        self.ratio = ratio
+        self.slow_seconds = slow_seconds
+        _samplers.add(self)
         self._start_over()
         forks.follow(in_child=self._start_over)
 
@@ -65,6 +77,13 @@ class TailSampler(SpanProcessor):
         self._held: OrderedDict[int, _Trace] = OrderedDict()  # oldest first
         self._spans_held = 0
         self._verdicts: OrderedDict[int, bool] = OrderedDict()
+
+    def change(self, ratio: float | None, slow_seconds: float | None) -> None:
+        """Decide by these from now on; None leaves one as it is."""
+        if ratio is not None:
+            self.ratio, self._bound = ratio, TraceIdRatioBased.get_bound_for_rate(ratio)
+        if slow_seconds is not None:
+            self.slow_seconds = self._slow_seconds = slow_seconds
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Nothing: spans are of interest when they have ended."""

@@ -1,0 +1,378 @@
+"""The app's figures as the admin API tells them: score, requests, queries, resources. All workers together.
+
+What each figure is, is worked out elsewhere (`scoring`, `figures`, `resources`); here it gets the shape that clients
+see, which stays as it is when those parts change.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from http import HTTPStatus
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
+
+from restaurant_otel import resources, scoring
+from restaurant_otel.administration import figures
+from restaurant_otel.administration.figures import EndpointFigures, Tally
+from restaurant_otel.administration.operations import Call, Page, Problem
+from restaurant_otel.metrics.points import Family, HistogramPoint, Value
+from restaurant_otel.metrics.registry import registry
+from restaurant_otel.resources import HostReading, LeakSnapshot, ProcessReading
+
+# --- the score ---------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class ScoreComponent:
+    """One line of the scorecard. `points` (0-100) and `value` are None where too little is known: `why` says why."""
+
+    name: str
+    explain: str
+    unit: str
+    value: float | None
+    objective: float
+    limit: float
+    points: float | None
+    weight: float
+    recoverable: float
+    why: str
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What shows it."""
+
+    subject: str
+    value: float
+    unit: str
+
+
+@dataclass(slots=True)
+class Advice:
+    """What to do: `gain` is by how much the score would rise."""
+
+    action: str
+    component: str
+    gain: float
+    runbook: str
+    evidence: list[Evidence]
+
+
+@dataclass(slots=True)
+class TrendPoint:
+    """The score at `at`, seconds since the epoch."""
+
+    at: float
+    total: float
+
+
+@dataclass(slots=True)
+class ScoreReport:
+    """The score, 0 to 100; None where too little of it is known (`coverage`, a share)."""
+
+    total: float | None
+    band: str
+    coverage: float
+    capped_by: str | None
+    components: list[ScoreComponent]
+    recommendations: list[Advice]
+    trend: list[TrendPoint]
+
+
+def read_score(_: Call) -> ScoreReport:
+    """``GET /score``."""
+    snapshot = scoring.current_snapshot()
+    goals = scoring.current_goals()
+    card = scoring.score(snapshot, goals.objectives)
+    found = scoring.recommend(card, snapshot, goals.objectives)
+    return ScoreReport(
+        total=card.total,
+        band=card.band.value,
+        coverage=card.coverage,
+        capped_by=card.capped_by,
+        components=[
+            ScoreComponent(
+                name=one.name,
+                explain=one.objective.explain,
+                unit=one.objective.unit,
+                value=one.value,
+                objective=one.objective.objective,
+                limit=one.objective.limit,
+                points=one.points,
+                weight=one.weight,
+                recoverable=one.recoverable,
+                why=one.why,
+            )
+            for one in card.components
+        ],
+        recommendations=[
+            Advice(
+                one.advice.action,
+                one.component,
+                one.gain,
+                one.advice.runbook,
+                [Evidence(fact.subject, fact.value, fact.unit) for fact in one.evidence],
+            )
+            for one in found
+        ],
+        trend=[TrendPoint(at, total) for at, total in scoring.trend()],
+    )
+
+
+# --- requests ----------------------------------------------------------------------------------------
+
+
+def read_summary(call: Call) -> figures.Summary:
+    """``GET /metrics/summary``."""
+    return figures.summary(call.service.watch.window())
+
+
+EndpointKey = Literal["route", "count", "rate", "error_ratio", "mean", "p50", "p95", "p99", "slowest_within"]
+
+
+class EndpointsWanted(Page):
+    """Which routes, in which order."""
+
+    sort: Annotated[EndpointKey, Field(description="By what; figures fall, names rise.")] = "p95"
+    route: Annotated[str | None, Field(max_length=200, description="Only routes that contain this.")] = None
+    method: Annotated[str | None, Field(max_length=20, description="Only this method.")] = None
+    least: Annotated[int, Field(ge=0, le=1_000_000_000, description="Only with so many requests.")] = 0
+
+
+@dataclass(slots=True)
+class EndpointList:
+    """A page of routes; `total` before paging."""
+
+    window_seconds: float
+    total: int
+    items: list[EndpointFigures]
+
+
+def read_endpoints(call: Call) -> EndpointList:
+    """``GET /endpoints``."""
+    wanted: EndpointsWanted = call.query
+    window = call.service.watch.window()
+    found = [
+        one
+        for one in figures.endpoints(window)
+        if (wanted.route is None or wanted.route.lower() in one.route.lower())
+        and (wanted.method is None or wanted.method.upper() == one.method)
+        and one.count >= wanted.least
+    ]
+    found.sort(key=lambda one: (one.route, one.method))
+    if wanted.sort != "route":
+        found.sort(key=lambda one: getattr(one, wanted.sort) or 0.0, reverse=True)
+    return EndpointList(figures.window_seconds(window), len(found), _page(found, wanted))
+
+
+def _page(items: Sequence[Any], wanted: Page) -> list[Any]:
+    return list(items[wanted.offset : wanted.offset + wanted.limit])
+
+
+# --- queries -----------------------------------------------------------------------------------------
+
+_BY_STATEMENT: Final = "restaurant.db.query.duration"
+_BY_OPERATION: Final = "db.client.operation.duration"
+_RELATIONS: Final = "restaurant.db.n_plus_one"
+
+
+@dataclass(slots=True)
+class QueryFigures:
+    """One statement since the start, whatever its values. Times are seconds; `routes` are where it was executed."""
+
+    fingerprint: str | None
+    summary: str
+    calls: int
+    total: float
+    mean: float | None
+    p95: float | None
+    routes: list[str]
+
+
+@dataclass(slots=True)
+class QueryList:
+    """A page of statements, those that took most time first; `total` before paging."""
+
+    total: int
+    items: list[QueryFigures]
+
+
+class QueriesWanted(Page):
+    """Which statements, in which order."""
+
+    sort: Annotated[Literal["total", "calls", "mean", "p95"], Field(description="By what; it falls.")] = (
+        "total"
+    )
+    route: Annotated[str | None, Field(max_length=200, description="Only those of this route.")] = None
+
+
+@dataclass(slots=True)
+class _Statement:
+    summary: str
+    tally: Tally = field(default_factory=Tally)
+    bounds: Sequence[float] = ()
+    routes: set[str] = field(default_factory=set)
+
+
+def query_figures(families: Iterable[Family]) -> list[QueryFigures]:
+    """Each statement's figures: by fingerprint where those are counted, else by operation and table."""
+    by_name = {family.metric.name: family for family in families}
+    family = by_name.get(_BY_STATEMENT) or by_name.get(_BY_OPERATION)
+    found: dict[tuple[str | None, str], _Statement] = {}
+    for said, point in _said(family):
+        if not isinstance(point, HistogramPoint):
+            continue
+        fingerprint = said.get("restaurant.db.query.fingerprint")
+        summary = said.get("db.query.summary") or " ".join(
+            str(word) for name in ("db.operation.name", "db.collection.name") if (word := said.get(name))
+        )
+        key = (None if fingerprint is None else str(fingerprint), str(summary))
+        one = found.setdefault(key, _Statement(str(summary)))
+        one.tally.add(point.counts, point.sum, 0)
+        one.bounds = family.metric.bounds if family is not None else ()
+        if said.get("http.route"):
+            one.routes.add(str(said["http.route"]))
+    return [
+        QueryFigures(
+            fingerprint,
+            one.summary,
+            one.tally.count,
+            one.tally.sum,
+            figures.ratio(one.tally.sum, one.tally.count),
+            one.tally.quantile(0.95, one.bounds),
+            sorted(one.routes)[:20],
+        )
+        for (fingerprint, _), one in found.items()
+    ]
+
+
+def _said(family: Family | None) -> Iterator[tuple[dict[str, Value], Any]]:
+    """Each point with what its attributes say."""
+    for point in family.points if family is not None else ():
+        if not point.overflow:
+            yield dict(zip(family.metric.attributes, point.values, strict=True)), point  # type: ignore[union-attr]
+
+
+def read_queries(call: Call) -> QueryList:
+    """``GET /queries``."""
+    wanted: QueriesWanted = call.query
+    found = [
+        one
+        for one in query_figures(registry().collect())
+        if wanted.route is None or wanted.route in one.routes
+    ]
+    found.sort(key=lambda one: getattr(one, wanted.sort) or 0.0, reverse=True)
+    return QueryList(len(found), _page(found, wanted))
+
+
+@dataclass(slots=True)
+class QueryDetail:
+    """One statement: its figures, its text without values, where the code sends it, and the database's plan for it."""
+
+    figures: QueryFigures
+    text: str | None = None
+    code: str | None = None
+    plan: str | None = None
+
+
+def read_query(call: Call) -> QueryDetail:
+    """``GET /queries/{fingerprint}``."""
+    wanted = call.path["fingerprint"]
+    for one in query_figures(registry().collect()):
+        if one.fingerprint == wanted:
+            return QueryDetail(one)
+    raise Problem(HTTPStatus.NOT_FOUND, "There is no such statement.")
+
+
+@dataclass(slots=True)
+class Repetition:
+    """A relation that `route` loaded one row at a time; `times` it was noticed."""
+
+    route: str
+    relationship: str
+    times: int
+
+
+@dataclass(slots=True)
+class Repetitions:
+    """Those noticed most often first."""
+
+    total: int
+    items: list[Repetition]
+
+
+def read_n_plus_one(call: Call) -> Repetitions:
+    """``GET /n-plus-one``."""
+    family = next((one for one in registry().collect() if one.metric.name == _RELATIONS), None)
+    found = [
+        Repetition(
+            str(said.get("http.route") or ""),
+            str(said.get("restaurant.db.relationship") or ""),
+            int(point.value),
+        )
+        for said, point in _said(family)
+    ]
+    found.sort(key=lambda one: (-one.times, one.route, one.relationship))
+    return Repetitions(len(found), _page(found, call.query))
+
+
+# --- resources ---------------------------------------------------------------------------------------
+
+
+class ResourcesWanted(Page):
+    """How much history."""
+
+    limit: Annotated[int, Field(ge=1, le=1000, description="How many readings, at most.")] = 60
+
+
+@dataclass(slots=True)
+class ResourceReport:
+    """What is used: the host (the same in all workers), and the worker that answers. Oldest first."""
+
+    worker: int
+    host: list[HostReading]
+    process: list[ProcessReading]
+
+
+def read_resources(call: Call) -> ResourceReport:
+    """``GET /resources``."""
+    history = resources.history()
+    return ResourceReport(
+        os.getpid(), _latest(history.host, call.query), _latest(history.process, call.query)
+    )
+
+
+def _latest(readings: Sequence[Any], wanted: Page) -> list[Any]:
+    """`limit` readings, leaving out the latest `offset`."""
+    end = max(0, len(readings) - wanted.offset)
+    return list(readings[max(0, end - wanted.limit) : end])
+
+
+@dataclass(slots=True)
+class Grown:
+    """A line of code, and by how much what it allocated has grown."""
+
+    file: str
+    line: int
+    bytes: int
+    blocks: int
+
+
+@dataclass(slots=True)
+class LeakReport:
+    """Of one worker. `began`: tracing has only begun, which makes it slower; ask again later, and compare `worker`."""
+
+    worker: int
+    began: bool
+    seconds: float
+    growth: list[Grown]
+
+
+def take_leak_snapshot(_: Call) -> LeakReport:
+    """``POST /leak-snapshot``."""
+    found: LeakSnapshot = resources.leak_snapshot()
+    grown = [Grown(one["file"], one["line"], one["size"], one["count"]) for one in map(asdict, found.growth)]
+    return LeakReport(os.getpid(), found.began, found.seconds, grown)
