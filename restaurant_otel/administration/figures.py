@@ -186,11 +186,8 @@ class Watch:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="restaurant-otel-watch", daemon=True)
                 self._thread.start()
-            return (
-                [*self._samples, now]
-                if not self._samples or self._samples[-1] is not now
-                else [*self._samples]
-            )
+            earlier = [sample for sample in self._samples if now.time - sample.time >= _SHORTEST]
+        return [*earlier, now]
 
     def sample(self) -> Totals:
         """Totals now; remembered if the latest are old enough."""
