@@ -234,10 +234,15 @@ class AdminApp:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.app = _starlette(service)
+        self._kept: list[Any] = []
 
     def start(self) -> None:
         """Follow what other workers change; to be called where requests are served, and not at import."""
         self.service.changes.follow()
+
+    def keep(self, cache: Any) -> None:
+        """Hold a cache for as long as this app, so that it is one of this process's."""
+        self._kept.append(cache)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request."""

@@ -127,7 +127,7 @@ class Access:
         try:
             caller = self._caller(_token(authorization))
         except RefusedError as refused:
-            if refused.status == 401:
+            if refused.status == 401 and refused.reason != "missing":  # who sends nothing is not guessing
                 self._failures.take(place)
             raise
         self._good.add(authorization)

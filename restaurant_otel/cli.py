@@ -24,6 +24,8 @@ from restaurant_otel.commands.common import CommandError
 PROGRAM: Final = "restaurant-otel"
 
 COMMANDS: Final = {
+    "admin": "Serve the admin API on a port of its own.",
+    "token": "Make a token for the admin API.",
     "cache": "Clear an app's cache, or look at it.",
 }
 """Each command and what it is for, in the order of the help. Its module has the same name, and a Typer app `app`."""

@@ -272,7 +272,8 @@ def _algorithms(name: str, raw: object) -> tuple[str, ...]:
     return words
 
 
-def _key(name: str, raw: object) -> str | None:
+def read_key(name: str, raw: object) -> str | None:
+    """A key given as it is, or as ``file:/path``."""
     if raw is None or raw == "":
         return None
     if not isinstance(raw, str):
@@ -578,7 +579,7 @@ class Settings:
         group="Admin API",
     )
     admin_key: str | None = _setting(
-        _key,
+        read_key,
         None,
         "The secret (32 bytes or more) or the public key (PEM) that tokens are checked with; `file:/path` reads it "
         "from a file at start.",

@@ -16,6 +16,8 @@ from restaurant_otel import catalog
 from restaurant_otel.metrics.registry import registry
 
 logger = logging.getLogger("restaurant_otel.audit")
+if logger.level == logging.NOTSET:  # not that of its parent, which may be turned down
+    logger.setLevel(logging.INFO)
 
 _LONGEST: Final = 200
 

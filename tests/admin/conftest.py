@@ -1,0 +1,42 @@
+"""Redis, servers with the API, and clients that may do everything or something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import httpx
+import pytest
+
+from tests.admin.app import ROOT
+from tests.admin.tokens import ALL, token
+from tests.cache.redises import RedisServer
+from tests.support import servers
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def served(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+    """The app on uvicorn, for tests that only use it."""
+    log = tmp_path_factory.mktemp("served") / "log"
+    with ExitStack() as stack:
+        yield stack.enter_context(
+            servers.start("uvicorn", "tests.admin.app:app", log=log, env={"TEST_REDIS_URL": redis_server.url})
+        )
+
+
+def client(server: servers.Server, scope: str = ALL, **claims: object) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {token(scope=scope, **claims)}"}
+    return httpx.Client(base_url=server.url + ROOT, headers=headers, timeout=30.0)
+
+
+@pytest.fixture
+def everything(served: servers.Server) -> Iterator[httpx.Client]:
+    with client(served) as one:
+        yield one
