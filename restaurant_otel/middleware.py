@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from anyio.to_thread import run_sync
-from opentelemetry.context import attach, detach
 
 from restaurant_otel import resources, sql, telemetry
 from restaurant_otel.conventions import wsgi_path
+from restaurant_otel.current import enter, leave
 from restaurant_otel.endpoint import MetricsEndpoint
 from restaurant_otel.errors import survived
 from restaurant_otel.metrics.registry import configure
@@ -135,7 +135,7 @@ class ASGIMiddleware(_Middleware):
         if exchange is None:
             await self.app(scope, receive, send)
             return
-        token = attach(exchange.context())
+        token = enter(exchange.context())
         try:
             await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
@@ -144,7 +144,7 @@ class ASGIMiddleware(_Middleware):
         else:
             exchange.close(None)
         finally:
-            detach(token)
+            leave(token)
 
     def _exchange(
         self, kind: str, scope: Scope, receive: Receive, send: Send
@@ -216,14 +216,14 @@ class WSGIMiddleware(_Middleware):
             exchange = None
         if exchange is None:
             return self.app(environ, start_response)
-        token = attach(exchange.context())
+        token = enter(exchange.context())
         try:
             body = self.app(environ, exchange.start_response)
         except BaseException as error:
             exchange.close(error, complete=False)
             raise
         finally:
-            detach(token)
+            leave(token)
         return exchange.wrap(body)
 
     def _exchange(

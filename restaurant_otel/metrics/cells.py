@@ -220,6 +220,37 @@ class HistogramCell:
             return number
 
 
+def are_plain(*cells: CounterCell | HistogramCell) -> bool:
+    """Whether `take_off_and_record` may write to them: none has a lock or a second place to write to."""
+    return all(type(cell) is CounterCell or type(cell) is HistogramCell for cell in cells)
+
+
+def take_off_and_record(
+    level: CounterCell,
+    first: HistogramCell,
+    x: float,
+    second: HistogramCell,
+    y: float,
+    third: HistogramCell,
+    z: float,
+) -> None:
+    """`level.add(-1)`, `first.record(x)`, `second.record(y)`, `third.record(z)`, for plain cells, in half the time."""
+    i = bisect_left(first.bounds, x) + first.at  # the calls come first
+    j = bisect_left(second.bounds, y) + second.at
+    k = bisect_left(third.bounds, z) + third.at
+    block = level.block
+    block.view[level.at] -= 1.0
+    block = first.block
+    block.counts[i] += 1
+    block.view[first.at - 1] += x
+    block = second.block
+    block.counts[j] += 1
+    block.view[second.at - 1] += y
+    block = third.block
+    block.counts[k] += 1
+    block.view[third.at - 1] += z
+
+
 # --- without a global interpreter lock ---------------------------------------------------------------
 
 

@@ -12,10 +12,16 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any, TypeAlias
 
-from restaurant_otel.conventions import asgi_attributes, content_length, error_type, known_status
+from restaurant_otel.conventions import (
+    asgi_attributes,
+    content_length,
+    error_type,
+    known_status,
+    usual_asgi_attributes,
+)
 from restaurant_otel.errors import survived
 from restaurant_otel.routes import AsgiRoutes
-from restaurant_otel.serving.exchange import CANCELLED, CLIENT_DISCONNECT, INCOMPLETE, HttpExchange
+from restaurant_otel.serving.exchange import CANCELLED, CLIENT_DISCONNECT, INCOMPLETE, Exchange, HttpExchange
 from restaurant_otel.serving.observer import Observer, call_hook
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -36,21 +42,32 @@ class AsgiExchange(HttpExchange):
         found = observer.pick(get("headers", ()))
         length = found.get(b"content-length")
         # Without a length the body, if there is one, is counted as it is read.
-        size = None if length is None else content_length(length)
+        self._request_size = None if length is None else content_length(length)
         key = (get("method", "GET"), get("scheme", "http"), get("http_version", ""))
         line = observer.lines.known.get(key) or observer.lines.find(key)
-        HttpExchange.__init__(self, observer, routes, scope, line, found, size)
+        self._line = line
         self._receive = receive
         self._send = send
         self._status: int | None = None
+        self._first_byte = None
+        self._response_headers = ()
+        self._response_size = 0
         self._completed: float | None = None
         self._disconnected = False
         self._trailers = False
+        self._finished = False
+        Exchange.__init__(self, observer, routes, scope, line.name, found)
+        line.active.add(1)
         if observer.request_hook is not None and self.recording:
             call_hook(observer.request_hook, self._span, scope)
 
     def _attributes(self) -> dict[str, Any]:
-        return asgi_attributes(self._carrier, self._found, self._observer.opt_in)
+        observer, form = self._observer, self._line.form
+        if form is not None and not observer.opt_in:
+            usual = usual_asgi_attributes(form, self._carrier, self._found)
+            if usual is not None:
+                return usual
+        return asgi_attributes(self._carrier, self._found, observer.opt_in)
 
     # --- between the app and the server -----------------------------------------------------------------
 
@@ -77,8 +94,9 @@ class AsgiExchange(HttpExchange):
         try:
             kind = message["type"]
             if kind == "http.response.start":
-                self._status = message["status"]
                 self._first_byte = perf_counter() - self._started
+                status = message["status"]
+                self._status = status if type(status) is int else _whole(status)
                 self._response_headers = message.get("headers", ())
                 if "trailers" in message:
                     self._trailers = bool(message["trailers"])
@@ -100,10 +118,16 @@ class AsgiExchange(HttpExchange):
             self._disconnected = self._completed is None
             raise
         if last and self._completed is None:
-            self._completed = perf_counter()
-            if self._status is not None and self._status < 500:
-                # A failure waits for the exception that may follow its response.
-                self.close(None)
+            self._completed = completed = perf_counter()
+            status = self._status
+            # A failure waits for the exception that may follow its response.
+            if status is not None and 100 <= status < 500 and not self._finished:
+                self._finished = True
+                try:
+                    route = self._route or self._routes.template(self._carrier)
+                    self._finish(completed - self._started, route, status, None, None, None)
+                except Exception as error:  # noqa: BLE001 - never into the app
+                    survived("request", error)
 
     def _rare(self, kind: str, message: Message) -> bool:
         """Look at a message of a protocol extension; whether it is the response's last."""
@@ -132,14 +156,12 @@ class AsgiExchange(HttpExchange):
             return
         self._finished = True
         try:
-            status, outcome, problem = self._status, None, None
-            if self._completed is None or status is None or not 100 <= status < 500:
-                status = known_status(status)
-                outcome, problem = self._judge(status, error)
-                if self._status is None and problem is not None:
-                    status = 500  # what every server answers for an app that did not
+            status = known_status(self._status)
+            outcome, problem = self._judge(status, error)
+            if self._status is None and problem is not None:
+                status = 500  # what every server answers for an app that did not
             ended = self._completed or perf_counter()
-            self._finish(ended - self._started, status, problem, outcome, error)
+            self._finish(ended - self._started, self.route, status, problem, outcome, error)
         except Exception as own:  # noqa: BLE001 - never into the app
             survived("request", own)
 
@@ -156,6 +178,11 @@ class AsgiExchange(HttpExchange):
         if error is not None:
             return None, error_type(error)
         return INCOMPLETE, INCOMPLETE
+
+
+def _whole(status: object) -> int | None:
+    """A status that is no plain number: `http.HTTPStatus` is one, anything else the server will refuse."""
+    return int(status) if isinstance(status, int) else None
 
 
 def is_cancellation(error: BaseException) -> bool:

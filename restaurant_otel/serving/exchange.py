@@ -10,17 +10,19 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, Final
 
-from opentelemetry.context import Context, get_current
-from opentelemetry.trace import NonRecordingSpan, Span, StatusCode
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, StatusCode
 
 from restaurant_otel import catalog
-from restaurant_otel.current import REQUEST_KEY, SPAN_KEY
+from restaurant_otel.current import REQUEST_KEY, SPAN_KEY, present
+from restaurant_otel.metrics.cells import take_off_and_record
 from restaurant_otel.metrics.registry import registry
 from restaurant_otel.routes import AsgiRoutes, WsgiRoutes
 from restaurant_otel.serving.observer import Observer
 from restaurant_otel.serving.series import RequestLine, Series
 from restaurant_otel.tracing.propagation import Found
 from restaurant_otel.tracing.span import ServerSpan
+from restaurant_otel.tracing.spans import UnsampledSpan
 
 CLIENT_DISCONNECT: Final = "client_disconnect"
 CANCELLED: Final = "cancelled"
@@ -59,15 +61,16 @@ class Exchange:
         self._route: str | None = None
         self._timings: dict[str, float] | None = None
         self._own_span = True
-        context = get_current()
+        context = present()
         if context or observer.elaborates:
             self._span, self._own_span, self._context = observer.start_span(
                 carrier, name, found, context, self._attributes
             )
         else:
-            self._context, parent = observer.extractor.extract(found, context)
-            self._span = observer.spans.start(name, self._context, parent, self._attributes)
-        self.recording = type(self._span) is not NonRecordingSpan and self._span.is_recording()
+            self._context, caller = observer.extractor.extract(found, context)
+            self._span = observer.spans.start(name, self._context, caller, self._attributes)
+        kind = type(self._span)
+        self.recording = kind is ServerSpan or (kind is not UnsampledSpan and self._span.is_recording())
 
     def _attributes(self) -> dict[str, Any]:
         """The span's attributes at its beginning."""
@@ -79,7 +82,10 @@ class Exchange:
         It is made anew each time: one kept here would make each request a cycle for the collector.
         """
         # Written out instead of two calls of set_value: 0.2 us, where those take 0.9.
-        return Context({**self._context, SPAN_KEY: self._span, REQUEST_KEY: self})
+        # Nearly always there is nothing else in it.
+        if self._context:
+            return Context({**self._context, SPAN_KEY: self._span, REQUEST_KEY: self})
+        return Context({SPAN_KEY: self._span, REQUEST_KEY: self})
 
     @property
     def route(self) -> str | None:
@@ -99,6 +105,7 @@ class Exchange:
 class HttpExchange(Exchange):
     """A request with a response: counted when it is finished."""
 
+    # Set by the constructors of ASGI and WSGI themselves, which spare a request one call that way.
     __slots__ = (
         "_finished",
         "_first_byte",
@@ -108,28 +115,18 @@ class HttpExchange(Exchange):
         "_response_size",
     )
 
-    def __init__(
-        self,
-        observer: Observer,
-        routes: AsgiRoutes | WsgiRoutes,
-        carrier: Any,
-        line: RequestLine,
-        found: Found,
-        request_size: int | None,
-    ) -> None:
-        """`request_size` is the request body's in bytes, None where it has none or does not say."""
-        Exchange.__init__(self, observer, routes, carrier, line.name, found)
-        self._line = line
-        self._request_size = request_size
-        self._response_size = 0
-        self._response_headers: Any = ()
-        self._first_byte: float | None = None
-        self._finished = False
-        line.active.add(1)
+    _finished: bool
+    _first_byte: float | None
+    _line: RequestLine
+    _request_size: int | None
+    """The request body's in bytes, None where it has none or does not say."""
+    _response_headers: Any
+    _response_size: int
 
     def _finish(
         self,
         seconds: float,
+        route: str | None,
         status: int | None,
         problem: str | None,
         outcome: str | None,
@@ -141,10 +138,46 @@ class HttpExchange(Exchange):
         reach its end, `error` what the app raised.
         """
         line = self._line
-        line.active.add(-1)
-        route = self._route or self._routes.template(self._carrier)
         key = (route, status, problem)
         series = line.known.get(key) or line.series(key, self._response_headers)
+        waited = self._first_byte
+        recording = self.recording
+        if (
+            waited is None
+            or not series.plain
+            or (recording and series.is_due(seconds, self._started + seconds))
+        ):
+            self._count(series, seconds)
+        else:
+            take_off_and_record(
+                line.active,
+                series.duration,
+                seconds,
+                series.time_to_first_byte,
+                waited,
+                series.response_size,
+                self._response_size,
+            )
+        if self._request_size is not None:
+            series.request_size.record(self._request_size)
+        if outcome is not None:
+            interrupted = registry().counter(catalog.HTTP_SERVER_INTERRUPTED)
+            interrupted.bind(line.method, route, outcome).add(1)
+        if recording and self._own_span:
+            span = self._span
+            if (
+                type(span) is ServerSpan
+                and outcome is None
+                and not series.failed
+                and self._observer.plain_end
+            ):
+                span.finish(series.name, series.attributes)
+            else:
+                self._end_span(series, outcome, error)
+
+    def _count(self, series: Series, seconds: float) -> None:
+        """The same cell by cell, with an exemplar if the span is sampled and one is due."""
+        self._line.active.add(-1)
         context = self._span.get_span_context() if self.recording else None
         if context is not None and context.trace_flags & 1:
             series.record_duration(seconds, self._started + seconds, context)
@@ -152,14 +185,7 @@ class HttpExchange(Exchange):
             series.duration.record(seconds)
         if self._first_byte is not None:
             series.time_to_first_byte.record(self._first_byte)
-        if self._request_size is not None:
-            series.request_size.record(self._request_size)
         series.response_size.record(self._response_size)
-        if outcome is not None:
-            interrupted = registry().counter(catalog.HTTP_SERVER_INTERRUPTED)
-            interrupted.bind(line.method, route, outcome).add(1)
-        if self.recording and self._own_span:
-            self._end_span(series, outcome, error)
 
     def _end_span(self, series: Series, outcome: str | None, error: BaseException | None) -> None:
         attributes: Mapping[str, Any] = series.attributes

@@ -46,11 +46,14 @@ class Observer:
         self.request_hook = settings.server_request_hook
         self.receive_hook = settings.client_request_hook
         self.send_hook = settings.client_response_hook
+        self.wsgi_request_hook = settings.request_hook
+        self.wsgi_response_hook = settings.response_hook
         self.decorates = settings.trace_response_header or settings.server_timing
         self.names_spans = settings.default_span_details is not None
         self.elaborates = self.names_spans or bool(settings.baggage_attributes) or bool(self._request_headers)
         sizes = {"http.request.body.size", "http.response.body.size"}
         self.adds_at_end = bool(self._response_headers) or bool(self.opt_in & sizes)
+        self.plain_end = not self.names_spans and not self.adds_at_end
         self._ready = False
 
     def get_ready(self) -> None:
@@ -72,9 +75,14 @@ class Observer:
     # --- the beginning of a request --------------------------------------------------------------------
 
     def pick(self, headers: Iterable[tuple[bytes, bytes]]) -> Found:
-        """Those ASGI request headers that are of use, in one pass; several of a name are joined by commas."""
+        """Those ASGI request headers that are of use, maybe others; several of a name are joined by commas."""
+        # One call makes a dict of them all in half the time that a loop takes to pick those wanted.
+        if type(headers) is list:
+            found = dict(headers)
+            if len(found) == len(headers):
+                return found
         wanted = self._wanted
-        found: dict[bytes, bytes] = {}
+        found = {}
         for name, value in headers:
             if name in wanted:
                 found[name] = value if name not in found else found[name] + b"," + value

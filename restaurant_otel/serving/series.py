@@ -12,9 +12,17 @@ from typing import Any, Final
 from opentelemetry.trace import SpanContext
 
 from restaurant_otel import catalog, forks
-from restaurant_otel.conventions import KNOWN_METHODS, OTHER, known_method, known_scheme, known_version
+from restaurant_otel.conventions import (
+    KNOWN_METHODS,
+    OTHER,
+    known_method,
+    known_scheme,
+    known_version,
+    usual_form,
+)
 from restaurant_otel.errors import survived
 from restaurant_otel.metrics import CounterCell, HistogramCell, registry
+from restaurant_otel.metrics.cells import are_plain
 from restaurant_otel.serving.headers import is_html
 
 _SERIES_REMEMBERED: Final = 20_000
@@ -37,6 +45,7 @@ class Series:
         "exemplar_due",
         "failed",
         "name",
+        "plain",
         "request_size",
         "response_size",
         "slowest",
@@ -59,20 +68,25 @@ class Series:
         self.attributes = {name: value for name, value in known.items() if value is not None}
         self.name = line.name if route is None else f"{line.name} {route}"
         self.failed = problem is not None
+        self.plain = are_plain(line.active, self.duration, self.time_to_first_byte, self.response_size)
         self.exemplar_due = 0.0
         self.slowest = 0.0
 
-    def record_duration(self, seconds: float, ended: float, context: SpanContext) -> None:
-        """Count a sampled request that took `seconds` until `ended` (`perf_counter`), as an exemplar if it is due.
+    def is_due(self, seconds: float, ended: float) -> bool:
+        """Whether a sampled request that took `seconds` until `ended` (`perf_counter`) shall be an exemplar.
 
         Due is the first of each second, and any that is slower than those before it in that second: an exemplar
         costs four times as much as a count (1.0 to 0.25 us), and the slow ones are those that people look for.
         """
-        if ended >= self.exemplar_due:
-            self.exemplar_due = ended + EXEMPLAR_SECONDS
-        elif seconds <= self.slowest:
+        return ended >= self.exemplar_due or seconds > self.slowest
+
+    def record_duration(self, seconds: float, ended: float, context: SpanContext) -> None:
+        """Count a sampled request, as an exemplar if it is due."""
+        if not self.is_due(seconds, ended):
             self.duration.record(seconds)
             return
+        if ended >= self.exemplar_due:
+            self.exemplar_due = ended + EXEMPLAR_SECONDS
         self.slowest = seconds
         self.duration.record_with_exemplar(seconds, context.trace_id, context.span_id)
 
@@ -80,7 +94,7 @@ class Series:
 class RequestLine:
     """A method, scheme and HTTP version as labels have them, and the requests in flight that began so."""
 
-    __slots__ = ("active", "known", "method", "name", "scheme", "version")
+    __slots__ = ("active", "form", "known", "method", "name", "scheme", "version")
 
     def __init__(self, method: str, scheme: str, version: str | None) -> None:
         self.method = method
@@ -89,6 +103,8 @@ class RequestLine:
         self.name = method if method != OTHER else "HTTP"
         active = registry().counter(catalog.HTTP_SERVER_ACTIVE_REQUESTS)
         self.active: CounterCell = active.bind(method, scheme)
+        self.form = usual_form(method, scheme, version)
+        """What the attributes of usual requests are copied from."""
         self.known: dict[SeriesKey, Series] = {}
         """What such requests have become so far, by route, status and ``error.type``."""
 

@@ -12,12 +12,19 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Any, Final, TypeAlias
 
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context
 
-from restaurant_otel.conventions import content_length, error_type, wsgi_attributes, wsgi_status
+from restaurant_otel.conventions import (
+    content_length,
+    error_type,
+    usual_wsgi_attributes,
+    wsgi_attributes,
+    wsgi_status,
+)
+from restaurant_otel.current import enter, leave
 from restaurant_otel.errors import survived
 from restaurant_otel.routes import WsgiRoutes
-from restaurant_otel.serving.exchange import CLIENT_DISCONNECT, INCOMPLETE, HttpExchange
+from restaurant_otel.serving.exchange import CLIENT_DISCONNECT, INCOMPLETE, Exchange, HttpExchange
 from restaurant_otel.serving.observer import Observer, call_hook
 
 Environ: TypeAlias = dict[str, Any]
@@ -39,15 +46,26 @@ class WsgiExchange(HttpExchange):
         key = (get("REQUEST_METHOD", "GET"), get("wsgi.url_scheme", "http"), version)
         line = observer.lines.known.get(key) or observer.lines.find(key)
         length = get("CONTENT_LENGTH")
-        size = None if not length else content_length(length)
-        HttpExchange.__init__(self, observer, routes, environ, line, observer.pick_wsgi(environ), size)
+        self._request_size = None if not length else content_length(length)
+        self._line = line
         self._start_response = start_response
         self._status: str | None = None
-        if observer.settings.request_hook is not None and self.recording:
-            call_hook(observer.settings.request_hook, self._span, environ)
+        self._first_byte = None
+        self._response_headers = ()
+        self._response_size = 0
+        self._finished = False
+        Exchange.__init__(self, observer, routes, environ, line.name, observer.pick_wsgi(environ))
+        line.active.add(1)
+        if observer.wsgi_request_hook is not None and self.recording:
+            call_hook(observer.wsgi_request_hook, self._span, environ)
 
     def _attributes(self) -> dict[str, Any]:
-        return wsgi_attributes(self._carrier, self._observer.opt_in)
+        observer, form = self._observer, self._line.form
+        if form is not None and not observer.opt_in:
+            usual = usual_wsgi_attributes(form, self._carrier)
+            if usual is not None:
+                return usual
+        return wsgi_attributes(self._carrier, observer.opt_in)
 
     # --- between the app and the server -----------------------------------------------------------------
 
@@ -66,8 +84,8 @@ class WsgiExchange(HttpExchange):
             observer = self._observer
             if observer.decorates:
                 headers = [*headers, *observer.extra_headers(self._span, self._started, self._timings)]
-            if observer.settings.response_hook is not None and self.recording:
-                call_hook(observer.settings.response_hook, self._span, self._carrier, status, headers)
+            if observer.wsgi_response_hook is not None and self.recording:
+                call_hook(observer.wsgi_response_hook, self._span, self._carrier, status, headers)
         except Exception as error:  # noqa: BLE001 - never into the app
             survived("response", error)
         if exc_info is None:
@@ -141,7 +159,9 @@ class WsgiExchange(HttpExchange):
                 outcome = CLIENT_DISCONNECT  # a server closes a body early when nobody is left to read it
             if self._status is None:
                 status = 500  # what every server answers for an app that did not
-            self._finish(perf_counter() - self._started, status, problem, outcome, error)
+            # Asked already where the response began; without one, this is the last occasion.
+            route = self._route if self._first_byte is not None else self.route
+            self._finish(perf_counter() - self._started, route, status, problem, outcome, error)
         except Exception as own:  # noqa: BLE001 - never into the app
             survived("request", own)
 
@@ -188,7 +208,7 @@ class Body:
     def __next__(self) -> bytes:
         # Attached for this part only: a body that is never iterated to its end would leave its context to
         # the thread's next request.
-        token = attach(self._context)
+        token = enter(self._context)
         try:
             if self._iterator is None:
                 self._iterator = iter(self._body)
@@ -200,7 +220,7 @@ class Body:
             self._exchange.close(error, complete=False)
             raise
         finally:
-            detach(token)
+            leave(token)
         self._exchange.count(chunk)
         return chunk
 

@@ -14,6 +14,10 @@ from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
 Parts = tuple[int, int, bool, TraceFlags, TraceState, bool]
 
+Caller = SpanContext | bytes | None
+"""The span that called: its identity, or the plain ``traceparent`` that tells it, checked but not read yet; None for
+a request that begins a trace."""
+
 FLAGS: Final = [TraceFlags(bits) for bits in range(256)]
 """All trace flags there can be."""
 
@@ -38,3 +42,18 @@ new_span_context: Final[Callable[[Parts], SpanContext]] = (
     partial(tuple.__new__, SpanContext) if _is_laid_out_as_expected() else _by_constructor
 )
 """A `SpanContext` of its parts, none of which is checked; the last says that it is valid, and must be True."""
+
+
+def identity_of(caller: Caller) -> SpanContext | None:
+    """The caller's identity, read if need be."""
+    if isinstance(caller, bytes):
+        parts = (
+            int(caller[3:35], 16),
+            int(caller[36:52], 16),
+            True,
+            FLAGS[int(caller[53:], 16)],
+            NO_STATE,
+            True,
+        )
+        return new_span_context(parts)
+    return caller

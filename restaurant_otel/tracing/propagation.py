@@ -16,15 +16,17 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
-from opentelemetry.trace import SpanContext, get_current_span
+from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from restaurant_otel.tracing.identity import FLAGS, NO_STATE, new_span_context
+from restaurant_otel.tracing.identity import Caller
 
 Found = Mapping[bytes, bytes]
 """Header values by lower-case name; several of one name are joined by commas, as RFC 9110 allows."""
 
 _DASH: Final = ord("-")
+_NO_TRACE: Final = b"0" * 32
+_NO_SPAN: Final = b"0" * 16
 
 
 class Extractor:
@@ -35,10 +37,11 @@ class Extractor:
         self.wanted = frozenset(name.lower().encode("latin-1", "replace") for name in self._propagator.fields)
         self._standard = _is_standard(self._propagator)
 
-    def extract(self, found: Found, context: Context) -> tuple[Context, SpanContext | None]:
-        """`context` with what the headers carry, and the caller's span (None: this is the root of a trace).
+    def extract(self, found: Found, context: Context) -> tuple[Context, Caller]:
+        """`context` with what the headers carry, and the caller (None: this is the root of a trace).
 
-        The caller's span is not put into the context: the server span takes that place.
+        The caller's span is not put into the context: the server span takes that place. `found` may hold other
+        headers as well.
         """
         header = found.get(b"traceparent")
         if (
@@ -53,12 +56,9 @@ class Extractor:
             and b"tracestate" not in found
             and b"baggage" not in found
         ):
-            trace_id, span_id = int(header[3:35], 16), int(header[36:52], 16)
-            if trace_id and span_id:
-                flags = FLAGS[int(header[53:], 16)]
-                return context, new_span_context((trace_id, span_id, True, flags, NO_STATE, True))
-            return context, None
-        if not any(name in found for name in self.wanted):
+            # Reading the numbers is left to those who need them: an unsampled request may not.
+            return context, header if header[3:35] != _NO_TRACE and header[36:52] != _NO_SPAN else None
+        if self.wanted.isdisjoint(found):
             return context, None
         carrier = {
             name.decode("latin-1"): [_TIDY.get(name, bytes)(value).decode("latin-1")]

@@ -21,7 +21,6 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from restaurant_otel import catalog, forks
 from restaurant_otel.errors import survived
 from restaurant_otel.metrics.registry import registry
-from restaurant_otel.tracing.span import ServerSpan
 
 EXIT_SECONDS: Final = 2.0
 """How long `shutdown` waits for the exporter, at most."""
@@ -47,7 +46,7 @@ class SpanQueue(SpanProcessor):
         forks.follow(in_child=self._start_over)
 
     def _start_over(self) -> None:
-        self._spans: deque[ReadableSpan | ServerSpan] = deque()
+        self._spans: deque[ReadableSpan] = deque()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._exporting = threading.Lock()
@@ -62,7 +61,7 @@ class SpanQueue(SpanProcessor):
         if context is not None and context.trace_flags.sampled:
             self.put(span)
 
-    def put(self, span: ReadableSpan | ServerSpan) -> None:
+    def put(self, span: ReadableSpan) -> None:
         """Queue an ended, sampled span."""
         spans = self._spans
         if len(spans) >= self._most or self._stopped:
@@ -90,16 +89,13 @@ class SpanQueue(SpanProcessor):
     def _export_all(self) -> None:
         with self._exporting:
             while self._spans:
-                batch: list[ReadableSpan | ServerSpan] = []
-                while self._spans and len(batch) < self._batch:
-                    batch.append(self._spans.popleft())
-                self._export(batch)
+                take = self._spans.popleft  # nobody else takes any: this many are there
+                self._export([take() for _ in range(min(len(self._spans), self._batch))])
 
-    def _export(self, batch: list[ReadableSpan | ServerSpan]) -> None:
+    def _export(self, batch: list[ReadableSpan]) -> None:
         try:
-            spans = [span.readable() if isinstance(span, ServerSpan) else span for span in batch]
             with suppress_instrumentation():
-                result = self._exporter.export(spans)
+                result = self._exporter.export(batch)
         except Exception as error:  # noqa: BLE001 - an exporter is somebody else's code, on our thread
             survived("span export", error)
             result = SpanExportResult.FAILURE
@@ -108,6 +104,8 @@ class SpanQueue(SpanProcessor):
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Export what is queued now; False if that took longer than `timeout_millis`."""
+        if not self._spans and not self._exporting.locked():
+            return True
         flusher = threading.Thread(target=self._export_all, name="restaurant-otel-flush", daemon=True)
         flusher.start()
         flusher.join(timeout_millis / 1000)

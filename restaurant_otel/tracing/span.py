@@ -1,10 +1,10 @@
 """A server span that costs a tenth of the SDK's, for pipelines that only look at spans when they have ended.
 
-`ServerSpan` keeps plain slots and one dict while the request runs, and becomes an SDK `ReadableSpan` when
-somebody exports it. Every public `Span` method behaves as the SDK's does; what only hooks and handlers
-use (events, links, attributes set by the app) is handled by the SDK's own bounded types, made when first
-needed. Where a processor wants to see spans begin, or a sampler is not one of the standard ones, the SDK's
-span is used instead: `restaurant_otel.tracing.spans` decides.
+`ServerSpan` keeps a few plain attributes and one dict while the request runs. It is an SDK `ReadableSpan`, laid out
+as that is, so that exporters and processors take it as it stands. Every public `Span` method behaves as the SDK's
+does; what only hooks and handlers use (events, links, attributes set by the app) is handled by the SDK's own bounded
+types, made when first needed. Where a processor wants to see spans begin, or a sampler is not one of the standard
+ones, the SDK's span is used instead: `restaurant_otel.tracing.spans` decides.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import sys
 import traceback
 from collections.abc import Mapping
 from time import time_ns
-from types import TracebackType
-from typing import Any
+from types import MappingProxyType, TracebackType
+from typing import Any, Final
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, Span, SpanContext, SpanKind, Status, StatusCode
 
 from restaurant_otel import forks
 
@@ -35,9 +35,12 @@ _ending = forks.Lock()
 
 
 class Pipeline:
-    """What the spans of one tracer share: whose they are, what bounds them, and where they go when ended."""
+    """What the spans of one tracer share: whose they are, what bounds them, and where they go when ended.
 
-    __slots__ = ("limits", "on_end", "resource", "scope")
+    `room` is the number of attributes up to which a span may keep a plain dict, which neither counts nor cuts.
+    """
+
+    __slots__ = ("limits", "on_end", "resource", "room", "scope")
 
     def __init__(
         self, resource: Resource, scope: InstrumentationScope, limits: SpanLimits, on_end: Any
@@ -46,24 +49,26 @@ class Pipeline:
         self.scope = scope
         self.limits = limits
         self.on_end = on_end
+        most = sys.maxsize if limits.max_span_attributes is None else limits.max_span_attributes
+        self.room = most if limits.max_span_attribute_length is None else -1
 
 
-class ServerSpan(Span):
+_NO_SCOPE: Final = InstrumentationScope("")
+_UNSET: Final = Status(StatusCode.UNSET)
+
+
+class ServerSpan(Span, ReadableSpan):
     """A recording, sampled SERVER span. Made by `restaurant_otel.tracing.spans` only."""
 
-    __slots__ = (
-        "_attributes",
-        "_bounded",
-        "_context",
-        "_end_time",
-        "_events",
-        "_links",
-        "_name",
-        "_parent",
-        "_pipeline",
-        "_start_time",
-        "_status",
-    )
+    # What most spans never change is read off the class.
+    _kind = SpanKind.SERVER
+    _instrumentation_info = None
+    _status = _UNSET
+    _events: Any = ()
+    _links: Any = ()
+    _end_time: int | None = None
+    _bounded = False
+    _attributes: Any
 
     def __init__(
         self,
@@ -74,22 +79,22 @@ class ServerSpan(Span):
         attributes: dict[str, Any],
     ) -> None:
         self._pipeline = pipeline
+        self._resource = pipeline.resource
+        self._instrumentation_scope = pipeline.scope
         self._name = name
         self._context = context
         self._parent = parent
-        self._attributes: Any = attributes
-        self._bounded = False
-        self._events: Any = None
-        self._links: Any = None
-        self._status = _UNSET
-        self._end_time: int | None = None
+        self._attributes = attributes
         self._start_time = time_ns()
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(name="{self._name}", context={self._context})'
 
     # --- the public Span ------------------------------------------------------------------------------
 
     def get_span_context(self) -> SpanContext:
         """The span's identity."""
-        return self._context
+        return self._context  # type: ignore[return-value]
 
     def is_recording(self) -> bool:
         """True until the span has ended."""
@@ -113,7 +118,7 @@ class ServerSpan(Span):
         limits = self._pipeline.limits
         bounded = _frozen(attributes, limits.max_event_attributes, limits)
         with _lock:
-            if self._events is None:
+            if not self._events:
                 self._events = BoundedList(limits.max_events)
             self._events.append(Event(name=name, attributes=bounded, timestamp=timestamp))
 
@@ -126,7 +131,7 @@ class ServerSpan(Span):
         limits = self._pipeline.limits
         bounded = _frozen(attributes, limits.max_link_attributes, limits)
         with _lock:
-            if self._links is None:
+            if not self._links:
                 self._links = BoundedList(limits.max_links)
             self._links.append(Link(context, bounded))
 
@@ -177,7 +182,7 @@ class ServerSpan(Span):
                 logger.warning("Calling end() on an ended span.")
                 return
             self._end_time = time_ns() if end_time is None else end_time
-        self._pipeline.on_end(self)
+        self._hand_on()
 
     def __exit__(
         self,
@@ -192,33 +197,17 @@ class ServerSpan(Span):
 
     # --- what hooks and exporters read ------------------------------------------------------------------
 
-    def __getattr__(self, name: str) -> Any:
-        """What hooks read off the SDK's span (`name`, `attributes`, `kind`, `status`, ...), as it stands now."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self.readable(), name)
+    @property
+    def attributes(self) -> Any:
+        """The attributes as they stand now, not to be written to."""
+        self._keep_within_limits()
+        return MappingProxyType(self._attributes)
 
-    def readable(self) -> ReadableSpan:
-        """The span as the SDK's exporters and processors know it."""
-        limits = self._pipeline.limits
-        plain = limits.max_span_attribute_length is None and not self._bounded
-        if not plain or len(self._attributes) > (limits.max_span_attributes or _NO_LIMIT):
-            with _lock:
-                self._bound()
-        return ReadableSpan(
-            name=self._name,
-            context=self._context,
-            parent=self._parent,
-            resource=self._pipeline.resource,
-            attributes=self._attributes,
-            events=self._events or (),
-            links=self._links or (),
-            kind=SpanKind.SERVER,
-            status=self._status,
-            start_time=self._start_time,
-            end_time=self._end_time,
-            instrumentation_scope=self._pipeline.scope,
-        )
+    @property
+    def dropped_attributes(self) -> int:
+        """How many did not fit into the limits."""
+        self._keep_within_limits()
+        return self._attributes.dropped if self._bounded else 0
 
     # --- inside ---------------------------------------------------------------------------------------
 
@@ -226,9 +215,23 @@ class ServerSpan(Span):
         """Name the span, add attributes that need no check because this package made them, and end it."""
         if self._end_time is None:
             self._name = name
-            self._attributes.update(attributes)
+            held = self._attributes
+            held.update(attributes)
             self._end_time = time_ns()
-            self._pipeline.on_end(self)
+            pipeline = self._pipeline
+            if len(held) <= pipeline.room:
+                pipeline.on_end(self)
+            else:
+                self._hand_on()
+
+    def _hand_on(self) -> None:
+        self._keep_within_limits()
+        self._pipeline.on_end(self)
+
+    def _keep_within_limits(self) -> None:
+        if len(self._attributes) > self._pipeline.room:
+            with _lock:
+                self._bound()
 
     def _still_open(self, what: str) -> bool:
         if self._end_time is None:
@@ -250,10 +253,15 @@ class ServerSpan(Span):
         return self._attributes
 
 
+def readable_as_known() -> bool:
+    """Whether the SDK's `ReadableSpan` keeps what it tells where `ServerSpan` puts it."""
+    held = set(vars(ReadableSpan("", resource=Resource.get_empty())))
+    ours = ServerSpan(
+        Pipeline(Resource.get_empty(), _NO_SCOPE, SpanLimits(), None), "", INVALID_SPAN_CONTEXT, None, {}
+    )
+    return all(hasattr(ours, name) for name in held)
+
+
 def _frozen(attributes: Any, most: int | None, limits: SpanLimits) -> BoundedAttributes:
     """The attributes of an event or a link, `most` of them, as the SDK keeps them."""
     return BoundedAttributes(most, attributes, max_value_len=limits.max_attribute_length, immutable=True)
-
-
-_UNSET = Status(StatusCode.UNSET)
-_NO_LIMIT = sys.maxsize

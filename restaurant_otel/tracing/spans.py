@@ -21,13 +21,16 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, StaticSampler, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind
 
+from restaurant_otel import forks
 from restaurant_otel._version import __version__
-from restaurant_otel.tracing.identity import FLAGS, NO_STATE, new_span_context
+from restaurant_otel.tracing.identity import FLAGS, NO_STATE, Caller, identity_of, new_span_context
 from restaurant_otel.tracing.queue import SpanQueue
-from restaurant_otel.tracing.span import Pipeline, ServerSpan
+from restaurant_otel.tracing.span import Pipeline, ServerSpan, readable_as_known
 
 SCOPE: Final = "restaurant_otel"
 SCHEMA: Final = "https://opentelemetry.io/schemas/1.29.0"
+_ODD: Final = b"13579bdf"
+"""The last digits of trace flags that say "sampled"."""
 _RATIO_MASK: Final = TraceIdRatioBased.TRACE_ID_LIMIT
 
 Bounds = tuple[int, int, int]
@@ -41,7 +44,7 @@ Attributes = Callable[[], dict[str, Any]]
 class Spans(Protocol):
     """Begins server spans. Any thread may call it."""
 
-    def start(self, name: str, context: Context, parent: SpanContext | None, attributes: Attributes) -> Span:
+    def start(self, name: str, context: Context, parent: Caller, attributes: Attributes) -> Span:
         """A begun span; the caller ends it. `context` holds no span of its own."""
         ...
 
@@ -53,11 +56,12 @@ class NoSpans:
         self,
         name: str,  # noqa: ARG002 - the protocol's signature
         context: Context,  # noqa: ARG002
-        parent: SpanContext | None,
+        parent: Caller,
         attributes: Attributes,  # noqa: ARG002
     ) -> Span:
         """A span that records nothing and passes the caller's identity on."""
-        return trace.INVALID_SPAN if parent is None else NonRecordingSpan(parent)
+        caller = identity_of(parent)
+        return trace.INVALID_SPAN if caller is None else NonRecordingSpan(caller)
 
 
 class PublicSpans:
@@ -66,9 +70,10 @@ class PublicSpans:
     def __init__(self, tracer: trace.Tracer) -> None:
         self._tracer = tracer
 
-    def start(self, name: str, context: Context, parent: SpanContext | None, attributes: Attributes) -> Span:
+    def start(self, name: str, context: Context, parent: Caller, attributes: Attributes) -> Span:
         """A span of the provider's own."""
-        held = NonRecordingSpan(parent) if parent is not None else trace.INVALID_SPAN
+        caller = identity_of(parent)
+        held = NonRecordingSpan(caller) if caller is not None else trace.INVALID_SPAN
         return self._tracer.start_span(
             name, trace.set_span_in_context(held, context), SpanKind.SERVER, attributes=attributes()
         )
@@ -99,7 +104,7 @@ class LeanSpans:
         )
         self._look_again()
 
-    def start(self, name: str, context: Context, parent: SpanContext | None, attributes: Attributes) -> Span:
+    def start(self, name: str, context: Context, parent: Caller, attributes: Attributes) -> Span:
         """A `ServerSpan` if it is to be recorded, otherwise one that only carries the identity."""
         if self._multi._span_processors is not self._processors:
             self._look_again()
@@ -107,7 +112,16 @@ class LeanSpans:
             return self._otherwise.start(name, context, parent, attributes)
         root_bound, sampled_bound, unsampled_bound = self._bounds
         if parent is None:
+            if not root_bound:
+                return UnsampledSpan(self, None)
             trace_id, flags, state, bound = self._trace_id(), self._root_random, NO_STATE, root_bound
+        elif isinstance(parent, bytes):
+            bound = sampled_bound if parent[54] in _ODD else unsampled_bound
+            if not bound:
+                return UnsampledSpan(self, parent)
+            trace_id, flags, state = int(parent[3:35], 16), int(parent[53:], 16), NO_STATE
+            parent = new_span_context((trace_id, int(parent[36:52], 16), True, FLAGS[flags], state, True))
+            flags &= 2
         else:
             trace_id, flags, state = parent.trace_id, parent.trace_flags, parent.trace_state
             bound = sampled_bound if flags & 1 else unsampled_bound
@@ -118,17 +132,51 @@ class LeanSpans:
             return ServerSpan(self._pipeline, name, identity, parent, attributes())
         return NonRecordingSpan(new_span_context((trace_id, span_id, False, FLAGS[flags], state, True)))
 
+    def unsampled(self, parent: Caller) -> SpanContext:
+        """A new identity under `parent`, not sampled."""
+        caller, span_id = identity_of(parent), self._span_id() or 1
+        if caller is None:
+            return new_span_context(
+                (self._trace_id(), span_id, False, FLAGS[self._root_random], NO_STATE, True)
+            )
+        flags = FLAGS[caller.trace_flags & 2]
+        return new_span_context((caller.trace_id, span_id, False, flags, caller.trace_state, True))
+
     def _look_again(self) -> None:
         """Decide by the processors there are now; they are a tuple, made anew when one is added."""
         processors: tuple[SpanProcessor, ...] = self._multi._span_processors
         self._lean = all(_looks_at_the_end_only(processor) for processor in processors)
         if len(processors) == 1 and isinstance(processors[0], SpanQueue):
-            self._pipeline.on_end = processors[0].put  # turned into the SDK's form in the export thread
+            self._pipeline.on_end = processors[0].put
         else:
-            multi = self._multi
-            self._pipeline.on_end = lambda span: multi.on_end(span.readable())
+            self._pipeline.on_end = self._multi.on_end
         self._pipeline.resource = self._tracer.resource  # the SDK renews it after a fork
         self._processors = processors
+
+
+class UnsampledSpan(NonRecordingSpan):
+    """A span that is not recorded, and has no identity until somebody asks for it: few requests ever do."""
+
+    def __init__(self, spans: LeanSpans, parent: Caller) -> None:
+        self._spans = spans
+        self._parent = parent
+        self._identity: SpanContext | None = None
+
+    def get_span_context(self) -> SpanContext:
+        """The span's identity, the same at each call."""
+        identity = self._identity
+        if identity is None:
+            with _making:
+                identity = self._identity
+                if identity is None:
+                    identity = self._identity = self._spans.unsampled(self._parent)
+        return identity
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.get_span_context()!r})"
+
+
+_making: Final = forks.Lock()
 
 
 def spans_of(provider: trace.TracerProvider | None) -> Spans:
@@ -138,7 +186,7 @@ def spans_of(provider: trace.TracerProvider | None) -> Spans:
     tracer = provider.get_tracer(SCOPE, __version__, SCHEMA)
     public = PublicSpans(tracer)
     try:
-        if type(provider) is TracerProvider and type(tracer) is Tracer:
+        if type(provider) is TracerProvider and type(tracer) is Tracer and readable_as_known():
             bounds, enabled = _bounds(provider.sampler), getattr(tracer, "_is_enabled", None)
             if bounds is not None and (enabled is None or enabled()):
                 return LeanSpans(provider, bounds, tracer, public)

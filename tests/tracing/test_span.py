@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -27,8 +28,8 @@ from opentelemetry.sdk.trace.sampling import (
 )
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from restaurant_otel.tracing.span import ServerSpan
-from restaurant_otel.tracing.spans import PublicSpans, spans_of
+from restaurant_otel.tracing.span import ServerSpan, readable_as_known
+from restaurant_otel.tracing.spans import PublicSpans, UnsampledSpan, spans_of
 
 LIMITS = SpanLimits(
     max_span_attributes=4, max_events=3, max_links=2, max_event_attributes=2, max_span_attribute_length=6
@@ -104,7 +105,7 @@ def test_any_sequence_of_calls_gives_what_the_sdks_span_gives(limits: SpanLimits
             for span in spans:
                 getattr(span, name)(*arguments)
         ours, theirs = spans
-        assert told(ours.readable()) == told(theirs)
+        assert told(ours) == told(theirs)
         assert ours.is_recording() == theirs.is_recording()
 
     try:
@@ -269,3 +270,59 @@ def test_decisions_and_identities_are_those_of_the_sdk(sampler: Sampler) -> None
         assert type(mine.trace_flags) is type(expected.trace_flags)
 
     check()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler.get_description()[:60])
+def test_a_traceparent_gives_what_its_identity_gives(sampler: Sampler) -> None:
+    @given(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.integers(0, 255))
+    def check(trace_id: int, span_id: int, flags: int) -> None:
+        provider = TracerProvider(sampler=sampler, shutdown_on_exit=False, resource=Resource.get_empty())
+        header = f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}".encode()
+        parent = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
+        ours, same = (spans_of(provider).start("GET", Context(), caller, dict) for caller in (header, parent))
+        mine, expected = ours.get_span_context(), same.get_span_context()
+        assert ours.is_recording() == same.is_recording()
+        assert (mine.trace_id, mine.trace_flags, mine.trace_state) == (
+            expected.trace_id,
+            expected.trace_flags,
+            expected.trace_state,
+        )
+        assert mine.is_valid
+        assert getattr(ours, "parent", None) == getattr(same, "parent", None)
+
+    check()
+
+
+@pytest.mark.parametrize("parent", [None, b"00-" + b"ab" * 16 + b"-" + b"cd" * 8 + b"-01"])
+def test_an_unsampled_span_has_one_identity_whoever_asks_first(parent: bytes | None) -> None:
+    provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+    span = spans_of(provider).start("GET", Context(), parent, dict)
+    assert isinstance(span, UnsampledSpan)
+    asked: list[SpanContext] = []
+    threads = [threading.Thread(target=lambda: asked.append(span.get_span_context())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id(identity) for identity in asked}) == 1
+    assert asked[0].is_valid
+    assert not asked[0].trace_flags.sampled
+    assert repr(asked[0]) in repr(span)
+    assert not span.is_recording()
+    child = provider.get_tracer("t").start_span("child", trace.set_span_in_context(span, Context()))
+    assert child.get_span_context().trace_id == asked[0].trace_id
+
+
+def test_the_sdks_readable_span_is_laid_out_as_ours_and_else_ours_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert readable_as_known()
+    kept = ReadableSpan.__init__
+
+    def otherwise(self: ReadableSpan, *arguments: Any, **keywords: Any) -> None:
+        kept(self, *arguments, **keywords)
+        self._moved = 1  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(ReadableSpan, "__init__", otherwise)
+    assert not readable_as_known()
+    assert isinstance(spans_of(TracerProvider(shutdown_on_exit=False)), PublicSpans)
