@@ -112,7 +112,9 @@ def host_and_port(host: str | bytes) -> Address | None:
         return remembered[host]
     except KeyError:
         parsed = _parse_host(host.decode("latin-1") if isinstance(host, bytes) else host)
-        if len(remembered) < _HOSTS_REMEMBERED and len(host) <= _LONGEST_REMEMBERED:
+        if len(host) <= _LONGEST_REMEMBERED:
+            if len(remembered) >= _HOSTS_REMEMBERED:
+                remembered.clear()  # full of what somebody has invented: those that recur come back
             remembered[host] = parsed
         return parsed
 
