@@ -54,8 +54,8 @@ def known_version(version: str) -> str | None:
 
 
 def known_status(status: object) -> int | None:
-    """A status code from 100 to 599, else None."""
-    return status if isinstance(status, int) and 100 <= status <= 599 else None
+    """A status code from 100 to 599 as a plain number (`http.HTTPStatus` is not one), else None."""
+    return int(status) if isinstance(status, int) and 100 <= status <= 599 else None
 
 
 _PLAIN_STATUS: Final = {f"{status.value} {status.phrase}": status.value for status in HTTPStatus}
@@ -82,7 +82,7 @@ def content_length(value: str | bytes | None) -> int | None:
 
 def port_number(value: object) -> int | None:
     """A port as servers give it, a number or text (werkzeug's REMOTE_PORT is a number); None for anything else."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 5:
+    if type(value) is str and value.isdecimal() and len(value) <= 5:
         value = int(value)
     return value if isinstance(value, int) and 0 < value <= 65535 else None
 
@@ -166,20 +166,24 @@ def usual_asgi_attributes(
     form: Attributes, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]
 ) -> Attributes | None:
     """What `asgi_attributes` gives with nothing opted in, for the kind of request that nearly all are; else None."""
-    get = scope.get
-    client = get("client")
-    agent = headers.get(b"user-agent")
-    found = _raw_hosts.get(headers.get(b"host"))
-    if not agent or not found or type(client) is not tuple or len(client) != 2:
+    try:
+        address, port = _raw_hosts[headers[b"host"]]  # type: ignore[misc]
+        peer, peer_port = scope["client"]
+        path, query, agent = scope["path"], scope["query_string"], headers[b"user-agent"]
+        if port is None:
+            port = scope["server"][1]
+    except (KeyError, TypeError, ValueError, IndexError):
         return None
-    address, port = found
-    if port is None:
-        server = get("server")
-        port = server[1] if type(server) is tuple and len(server) == 2 else None
-    peer, peer_port = client
-    if type(port) is not int or type(peer_port) is not int or type(peer) is not str or not peer.isascii():
+    if not (
+        path
+        and agent
+        and peer
+        and type(peer) is str
+        and peer.isascii()
+        and type(peer_port) is int
+        and type(port) is int
+    ):
         return None
-    path = get("path") or "/"
     attributes = form.copy()
     attributes["url.path"] = path if path.isascii() else printable(path)
     attributes["server.address"] = address
@@ -187,7 +191,6 @@ def usual_asgi_attributes(
     attributes["network.peer.address"] = attributes["client.address"] = peer
     attributes["network.peer.port"] = peer_port
     attributes["user_agent.original"] = agent.decode("latin-1")
-    query = get("query_string")
     if query:
         attributes["url.query"] = _query(query)
     return attributes
@@ -282,7 +285,8 @@ def usual_wsgi_attributes(form: Attributes, environ: Mapping[str, Any]) -> Attri
         return None
     address, port = found
     if port is None:
-        port = port_number(get("SERVER_PORT"))
+        own = get("SERVER_PORT")
+        port = 80 if own == "80" else 443 if own == "443" else port_number(own)
     peer_port = port_number(get("REMOTE_PORT"))
     if port is None or peer_port is None:
         return None

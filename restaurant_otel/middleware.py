@@ -102,39 +102,36 @@ class ASGIMiddleware(_Middleware):
         super().__init__(settings)
         self.app = app
         self._routes = AsgiRoutes(app)
-        self._others: dict[str, Any] = {}
+        self._marks: dict[str, Any] = {_SEEN: True}
+        self._unusual = True  # until all is set up, and for good where some requests are to be left alone
 
     def _get_ready(self) -> None:
-        self._others = dict(key for module, key in _FRAMEWORKS_OWN.items() if module in sys.modules)
+        others = dict(key for module, key in _FRAMEWORKS_OWN.items() if module in sys.modules)
+        self._marks = {_SEEN: True, **others}
         super()._get_ready()
+        self._unusual = self._disabled or self._excluded is not None or self._admin is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, WebSocket or lifespan."""
-        kind = scope["type"]
-        if self._disabled or (kind != "http" and kind != "websocket") or _SEEN in scope:
-            if kind == "lifespan" and not self._disabled:
-                send = self._at_start_and_end(send)
-            await self.app(scope, receive, send)
-            return
-        if self._admin is not None and kind == "http" and self._admin.serves(scope["path"]):
-            await self._administer(scope, receive, send)
-            return
-        try:
-            if self._excluded is not None and self._excluded.search(scope["path"]):
-                exchange = None
-            else:
-                if not self._cells.attached or self._endpoint is None:
-                    self._get_ready()
-                if kind == "http" and scope["path"] == self._metrics_path and self._answers(scope):
-                    await self._endpoint.respond_asgi(scope, receive, send)  # type: ignore[union-attr]
-                    return
-                exchange = self._exchange(kind, scope, receive, send)
-        except Exception as error:  # noqa: BLE001 - never into the app
-            survived("request", error)
-            exchange = None
-        if exchange is None:
-            await self.app(scope, receive, send)
-            return
+        exchange: AsgiExchange | WebSocketExchange | None
+        if (
+            self._unusual
+            or scope["type"] != "http"
+            or not self._cells.attached
+            or _SEEN in scope
+            or scope.get("path") == self._metrics_path
+        ):
+            exchange = await self._look_closer(scope, receive, send)
+            if exchange is None:
+                return
+        else:  # the usual request, told from all others by as few looks as can be
+            try:
+                exchange = AsgiExchange(self._observer, self._routes, scope, receive, send)
+                scope.update(self._marks)
+            except Exception as error:  # noqa: BLE001 - never into the app
+                survived("request", error)
+                await self.app(scope, receive, send)
+                return
         token = enter(exchange.context())
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -142,19 +139,39 @@ class ASGIMiddleware(_Middleware):
             exchange.close(error)
             raise
         else:
-            exchange.close(None)
+            if not exchange.finished:
+                exchange.close(None)
         finally:
             leave(token)
 
-    def _exchange(
-        self, kind: str, scope: Scope, receive: Receive, send: Send
-    ) -> AsgiExchange | WebSocketExchange:
-        make = AsgiExchange if kind == "http" else WebSocketExchange
-        exchange = make(self._observer, self._routes, scope, receive, send)
-        scope[_SEEN] = True
-        if self._others:
-            scope.update(self._others)
-        return exchange
+    async def _look_closer(
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> AsgiExchange | WebSocketExchange | None:
+        """The exchange for what may be no usual request; None for one that has been served here, unwatched."""
+        kind = scope["type"]
+        if self._disabled or (kind != "http" and kind != "websocket") or _SEEN in scope:
+            if kind == "lifespan" and not self._disabled:
+                send = self._at_start_and_end(send)
+            await self.app(scope, receive, send)
+            return None
+        if self._admin is not None and kind == "http" and self._admin.serves(scope["path"]):
+            await self._administer(scope, receive, send)
+            return None
+        try:
+            if self._excluded is None or not self._excluded.search(scope["path"]):
+                if not self._cells.attached or self._endpoint is None:
+                    self._get_ready()
+                if kind == "http" and scope["path"] == self._metrics_path and self._answers(scope):
+                    await self._endpoint.respond_asgi(scope, receive, send)  # type: ignore[union-attr]
+                    return None
+                make = AsgiExchange if kind == "http" else WebSocketExchange
+                exchange = make(self._observer, self._routes, scope, receive, send)
+                scope.update(self._marks)
+                return exchange
+        except Exception as error:  # noqa: BLE001 - never into the app
+            survived("request", error)
+        await self.app(scope, receive, send)
+        return None
 
     async def _administer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

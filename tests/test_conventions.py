@@ -97,7 +97,7 @@ def test_wsgi(host: Any, agent: Any, peer: Any, port: Any, own_port: Any, path: 
 def test_the_usual_request_takes_the_quick_way() -> None:
     host_and_port(b"shop")
     host_and_port("shop")
-    scope = {"path": "/a", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80)}
+    scope = {"path": "/a", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "query_string": b""}
     assert usual_asgi_attributes(FORM, scope, {b"host": b"shop", b"user-agent": b"curl"}) is not None
     environ = {"HTTP_HOST": "shop", "HTTP_USER_AGENT": "curl", "REMOTE_ADDR": "1.2.3.4", "REMOTE_PORT": "1"}
     assert usual_wsgi_attributes(FORM, {**environ, "SERVER_PORT": "80", "PATH_INFO": "/"}) is not None

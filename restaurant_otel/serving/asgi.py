@@ -23,6 +23,8 @@ from restaurant_otel.errors import survived
 from restaurant_otel.routes import AsgiRoutes
 from restaurant_otel.serving.exchange import CANCELLED, CLIENT_DISCONNECT, INCOMPLETE, Exchange, HttpExchange
 from restaurant_otel.serving.observer import Observer, call_hook
+from restaurant_otel.serving.series import Headers
+from restaurant_otel.tracing.propagation import Found
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -33,29 +35,33 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 class AsgiExchange(HttpExchange):
     """One request and its response."""
 
-    __slots__ = ("_completed", "_disconnected", "_receive", "_send", "_status", "_trailers")
+    __slots__ = ("_completed", "_disconnected", "_receive", "_response", "_send")
 
     def __init__(
         self, observer: Observer, routes: AsgiRoutes, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        get = scope.get
-        found = observer.pick(get("headers", ()))
+        headers = scope.get("headers", ())
+        found: Found = dict(
+            headers
+        )  # one call, in half the time that a loop takes to pick those that are wanted
+        if len(found) != len(headers):
+            found = observer.pick(headers)  # several of a name
         length = found.get(b"content-length")
         # Without a length the body, if there is one, is counted as it is read.
         self._request_size = None if length is None else content_length(length)
-        key = (get("method", "GET"), get("scheme", "http"), get("http_version", ""))
-        line = observer.lines.known.get(key) or observer.lines.find(key)
-        self._line = line
+        try:
+            key = (scope["method"], scope["scheme"], scope["http_version"])
+        except KeyError:
+            key = (scope.get("method", "GET"), scope.get("scheme", "http"), scope.get("http_version", ""))
+        self._line = line = observer.lines.known.get(key) or observer.lines.find(key)
         self._receive = receive
         self._send = send
-        self._status: int | None = None
+        self._response: Message | None = None
         self._first_byte = None
-        self._response_headers = ()
         self._response_size = 0
         self._completed: float | None = None
         self._disconnected = False
-        self._trailers = False
-        self._finished = False
+        self.finished = False
         Exchange.__init__(self, observer, routes, scope, line.name, found)
         line.active.add(1)
         if observer.request_hook is not None and self.recording:
@@ -93,22 +99,16 @@ class AsgiExchange(HttpExchange):
         last = False
         try:
             kind = message["type"]
-            if kind == "http.response.start":
-                self._first_byte = perf_counter() - self._started
-                status = message["status"]
-                self._status = status if type(status) is int else _whole(status)
-                self._response_headers = message.get("headers", ())
-                if "trailers" in message:
-                    self._trailers = bool(message["trailers"])
-                if self._observer.decorates:
-                    message = self._decorated(message)
-            elif kind == "http.response.body":
+            if kind == "http.response.body":
                 self._response_size += len(message.get("body", b""))
-                last = not (message.get("more_body", False) or self._trailers)
+                last = not message.get("more_body", False)
+            elif kind == "http.response.start":
+                self._first_byte = perf_counter() - self._started
+                self._response = message
             else:
                 last = self._rare(kind, message)
-            if self._observer.send_hook is not None and self.recording:
-                call_hook(self._observer.send_hook, self._span, self._carrier, message)
+            if self._observer.looks_at_sent:
+                message = self._looked_at(kind, message)
         except Exception as error:  # noqa: BLE001 - never into the app
             survived("response", error)
         try:
@@ -118,47 +118,75 @@ class AsgiExchange(HttpExchange):
             self._disconnected = self._completed is None
             raise
         if last and self._completed is None:
+            try:
+                self._complete(kind)
+            except Exception as error:  # noqa: BLE001 - never into the app
+                survived("request", error)
+
+    def _complete(self, kind: str) -> None:
+        """The last part has been sent, unless trailers follow."""
+        response = self._response
+        if response is None:
+            self._completed = perf_counter()
+        elif kind == "http.response.trailers" or not response.get("trailers"):
             self._completed = completed = perf_counter()
-            status = self._status
-            # A failure waits for the exception that may follow its response.
-            if status is not None and 100 <= status < 500 and not self._finished:
-                self._finished = True
-                try:
-                    route = self._route or self._routes.template(self._carrier)
-                    self._finish(completed - self._started, route, status, None, None, None)
-                except Exception as error:  # noqa: BLE001 - never into the app
-                    survived("request", error)
+            route = self._route or self._routes.template(self._carrier)
+            series = self._line.known.get((route, response["status"], None))
+            if series is None:
+                self._complete_otherwise(route, completed - self._started)
+            elif not self.finished:
+                self.finished = True
+                self._record(series, completed - self._started)
+
+    def _complete_otherwise(self, route: str | None, seconds: float) -> None:
+        """The first of its kind, or a failure, which waits for the exception that may follow its response."""
+        status = self._status()
+        if status is not None and status < 500 and not self.finished:
+            self.finished = True
+            self._finish(seconds, route, status, None, None, None)
+
+    def _status(self) -> int | None:
+        return None if self._response is None else known_status(self._response.get("status"))
 
     def _rare(self, kind: str, message: Message) -> bool:
         """Look at a message of a protocol extension; whether it is the response's last."""
         if kind == "http.response.trailers":
             return not message.get("more_trailers", False)
         if kind == "http.response.pathsend":
-            headers = self._response_headers
+            headers = self._headers_sent()
             length = next((value for name, value in headers if name.lower() == b"content-length"), None)
             self._response_size = content_length(length) or 0
-            return not self._trailers
+            return True
         if kind == "http.response.zerocopysend":
             self._response_size += message.get("count") or 0
             return not message.get("more_body", False)
         return False
 
-    def _decorated(self, message: Message) -> Message:
-        extra = self._observer.extra_headers(self._span, self._started, self._timings)
-        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in extra]
-        return {**message, "headers": [*self._response_headers, *encoded]}
+    def _headers_sent(self) -> Headers:
+        return () if self._response is None else self._response.get("headers", ())
+
+    def _looked_at(self, kind: str, message: Message) -> Message:
+        """`message` as it is to be sent, after the hook has seen it."""
+        observer = self._observer
+        if observer.decorates and kind == "http.response.start":
+            extra = observer.extra_headers(self._span, self._started, self.timings())
+            encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in extra]
+            message = {**message, "headers": [*self._headers_sent(), *encoded]}
+        if observer.send_hook is not None and self.recording:
+            call_hook(observer.send_hook, self._span, self._carrier, message)
+        return message
 
     # --- the end -----------------------------------------------------------------------------------------
 
     def close(self, error: BaseException | None) -> None:
         """The response is complete, or the app has returned, or raised `error`; the first of these counts."""
-        if self._finished:
+        if self.finished:
             return
-        self._finished = True
+        self.finished = True
         try:
-            status = known_status(self._status)
+            status = self._status()
             outcome, problem = self._judge(status, error)
-            if self._status is None and problem is not None:
+            if self._response is None and problem is not None:
                 status = 500  # what every server answers for an app that did not
             ended = self._completed or perf_counter()
             self._finish(ended - self._started, self.route, status, problem, outcome, error)
@@ -178,11 +206,6 @@ class AsgiExchange(HttpExchange):
         if error is not None:
             return None, error_type(error)
         return INCOMPLETE, INCOMPLETE
-
-
-def _whole(status: object) -> int | None:
-    """A status that is no plain number: `http.HTTPStatus` is one, anything else the server will refuse."""
-    return int(status) if isinstance(status, int) else None
 
 
 def is_cancellation(error: BaseException) -> bool:

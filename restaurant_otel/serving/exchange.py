@@ -19,7 +19,8 @@ from restaurant_otel.metrics.cells import take_off_and_record
 from restaurant_otel.metrics.registry import registry
 from restaurant_otel.routes import AsgiRoutes, WsgiRoutes
 from restaurant_otel.serving.observer import Observer
-from restaurant_otel.serving.series import RequestLine, Series
+from restaurant_otel.serving.series import Headers, RequestLine, Series
+from restaurant_otel.tracing.identity import Caller
 from restaurant_otel.tracing.propagation import Found
 from restaurant_otel.tracing.span import ServerSpan
 from restaurant_otel.tracing.spans import UnsampledSpan
@@ -50,6 +51,8 @@ class Exchange:
         "recording",
     )
 
+    _timings: dict[str, float]
+
     def __init__(
         self, observer: Observer, routes: AsgiRoutes | WsgiRoutes, carrier: Any, name: str, found: Found
     ) -> None:
@@ -59,7 +62,6 @@ class Exchange:
         self._carrier = carrier
         self._found = found
         self._route: str | None = None
-        self._timings: dict[str, float] | None = None
         self._own_span = True
         context = present()
         if context or observer.elaborates:
@@ -67,8 +69,11 @@ class Exchange:
                 carrier, name, found, context, self._attributes
             )
         else:
-            self._context, caller = observer.extractor.extract(found, context)
-            self._span = observer.spans.start(name, self._context, caller, self._attributes)
+            caller: Caller = observer.plain_caller(found)
+            if caller is None:
+                context, caller = observer.extractor.extract(found, context)
+            self._context = context
+            self._span = observer.start(name, context, caller, self._attributes)
         kind = type(self._span)
         self.recording = kind is ServerSpan or (kind is not UnsampledSpan and self._span.is_recording())
 
@@ -97,9 +102,12 @@ class Exchange:
     def add_timing(self, phase: str, seconds: float) -> None:
         """Add to a phase of the ``Server-Timing`` header, if that header is wanted."""
         if self._observer.settings.server_timing:
-            if self._timings is None:
-                self._timings = {}
-            self._timings[phase] = self._timings.get(phase, 0.0) + seconds
+            timings = self._timings = self.timings()
+            timings[phase] = timings.get(phase, 0.0) + seconds
+
+    def timings(self) -> dict[str, float]:
+        """What `add_timing` has added up so far, in seconds."""
+        return getattr(self, "_timings", {})  # few requests need the attribute, so that it is not set before
 
 
 class HttpExchange(Exchange):
@@ -107,21 +115,23 @@ class HttpExchange(Exchange):
 
     # Set by the constructors of ASGI and WSGI themselves, which spare a request one call that way.
     __slots__ = (
-        "_finished",
         "_first_byte",
         "_line",
         "_request_size",
-        "_response_headers",
         "_response_size",
+        "finished",
     )
 
-    _finished: bool
+    finished: bool
     _first_byte: float | None
     _line: RequestLine
     _request_size: int | None
     """The request body's in bytes, None where it has none or does not say."""
-    _response_headers: Any
     _response_size: int
+
+    def _headers_sent(self) -> Headers:
+        """The response's headers, as the app gave them."""
+        raise NotImplementedError
 
     def _finish(
         self,
@@ -139,18 +149,27 @@ class HttpExchange(Exchange):
         """
         line = self._line
         key = (route, status, problem)
-        series = line.known.get(key) or line.series(key, self._response_headers)
+        series = line.known.get(key) or line.series(key, self._headers_sent())
+        self._record(series, seconds, outcome, error)
+        if outcome is not None:
+            interrupted = registry().counter(catalog.HTTP_SERVER_INTERRUPTED)
+            interrupted.bind(line.method, route, outcome).add(1)
+
+    def _record(
+        self, series: Series, seconds: float, outcome: str | None = None, error: BaseException | None = None
+    ) -> None:
+        """Count the request in its series, and end its span."""
         waited = self._first_byte
         recording = self.recording
         if (
             waited is None
             or not series.plain
-            or (recording and series.is_due(seconds, self._started + seconds))
+            or (recording and (self._started + seconds >= series.exemplar_due or seconds > series.slowest))
         ):
             self._count(series, seconds)
         else:
             take_off_and_record(
-                line.active,
+                self._line.active,
                 series.duration,
                 seconds,
                 series.time_to_first_byte,
@@ -160,16 +179,13 @@ class HttpExchange(Exchange):
             )
         if self._request_size is not None:
             series.request_size.record(self._request_size)
-        if outcome is not None:
-            interrupted = registry().counter(catalog.HTTP_SERVER_INTERRUPTED)
-            interrupted.bind(line.method, route, outcome).add(1)
         if recording and self._own_span:
             span = self._span
             if (
                 type(span) is ServerSpan
                 and outcome is None
-                and not series.failed
                 and self._observer.plain_end
+                and not series.failed
             ):
                 span.finish(series.name, series.attributes)
             else:
@@ -202,7 +218,7 @@ class HttpExchange(Exchange):
             "http.request.body.size": self._request_size or 0,
             "http.response.body.size": self._response_size,
         }
-        more = self._observer.more_at_end(sizes, self._response_headers)
+        more = self._observer.more_at_end(sizes, self._headers_sent())
         if outcome is not None:
             more["restaurant.outcome"] = outcome
         return more

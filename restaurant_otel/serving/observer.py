@@ -49,6 +49,7 @@ class Observer:
         self.wsgi_request_hook = settings.request_hook
         self.wsgi_response_hook = settings.response_hook
         self.decorates = settings.trace_response_header or settings.server_timing
+        self.looks_at_sent = self.decorates or self.send_hook is not None
         self.names_spans = settings.default_span_details is not None
         self.elaborates = self.names_spans or bool(settings.baggage_attributes) or bool(self._request_headers)
         sizes = {"http.request.body.size", "http.response.body.size"}
@@ -68,6 +69,8 @@ class Observer:
                 self.telemetry = telemetry_for(self.settings)
                 self.spans = self.telemetry.spans
                 self.extractor = self.telemetry.extractor
+                self.start = self.spans.start
+                self.plain_caller = self.extractor.plain
                 self._wanted = _BASE_HEADERS | self.extractor.wanted
                 self._wanted_keys = tuple((_environ_key(name), name) for name in self.extractor.wanted)
                 self._ready = True

@@ -72,17 +72,13 @@ class Series:
         self.exemplar_due = 0.0
         self.slowest = 0.0
 
-    def is_due(self, seconds: float, ended: float) -> bool:
-        """Whether a sampled request that took `seconds` until `ended` (`perf_counter`) shall be an exemplar.
+    def record_duration(self, seconds: float, ended: float, context: SpanContext) -> None:
+        """Count a sampled request that took `seconds` until `ended` (`perf_counter`), as an exemplar if it is due.
 
         Due is the first of each second, and any that is slower than those before it in that second: an exemplar
         costs four times as much as a count (1.0 to 0.25 us), and the slow ones are those that people look for.
         """
-        return ended >= self.exemplar_due or seconds > self.slowest
-
-    def record_duration(self, seconds: float, ended: float, context: SpanContext) -> None:
-        """Count a sampled request, as an exemplar if it is due."""
-        if not self.is_due(seconds, ended):
+        if ended < self.exemplar_due and seconds <= self.slowest:
             self.duration.record(seconds)
             return
         if ended >= self.exemplar_due:

@@ -25,6 +25,9 @@ _ABNORMAL: Final = 1006  # RFC 6455: the connection ended without a close frame
 class WebSocketExchange(Exchange):
     """One connection."""
 
+    finished = False
+    """Until `close`, which comes with the end of the app."""
+
     __slots__ = ("_active", "_close_code", "_closing", "_receive", "_received", "_send", "_sent", "_status")
 
     def __init__(

@@ -36,7 +36,7 @@ _BODILESS: Final = (204, 304)
 class WsgiExchange(HttpExchange):
     """One request and its response."""
 
-    __slots__ = ("_start_response", "_status", "_write")
+    __slots__ = ("_response_headers", "_start_response", "_status", "_write")
 
     def __init__(
         self, observer: Observer, routes: WsgiRoutes, environ: Environ, start_response: StartResponse
@@ -51,9 +51,9 @@ class WsgiExchange(HttpExchange):
         self._start_response = start_response
         self._status: str | None = None
         self._first_byte = None
-        self._response_headers = ()
+        self._response_headers: list[tuple[str, str]] = []
         self._response_size = 0
-        self._finished = False
+        self.finished = False
         Exchange.__init__(self, observer, routes, environ, line.name, observer.pick_wsgi(environ))
         line.active.add(1)
         if observer.wsgi_request_hook is not None and self.recording:
@@ -83,7 +83,7 @@ class WsgiExchange(HttpExchange):
                 )  # Flask tells it no longer when it has returned
             observer = self._observer
             if observer.decorates:
-                headers = [*headers, *observer.extra_headers(self._span, self._started, self._timings)]
+                headers = [*headers, *observer.extra_headers(self._span, self._started, self.timings())]
             if observer.wsgi_response_hook is not None and self.recording:
                 call_hook(observer.wsgi_response_hook, self._span, self._carrier, status, headers)
         except Exception as error:  # noqa: BLE001 - never into the app
@@ -139,13 +139,16 @@ class WsgiExchange(HttpExchange):
         """A part of the body has been produced."""
         self._response_size += len(chunk)
 
+    def _headers_sent(self) -> list[tuple[str, str]]:
+        return self._response_headers
+
     # --- the end -----------------------------------------------------------------------------------------
 
     def close(self, error: BaseException | None, *, complete: bool) -> None:
         """The body was closed (`complete`: after its last part), or the app raised `error`; the first counts."""
-        if self._finished:
+        if self.finished:
             return
-        self._finished = True
+        self.finished = True
         try:
             status = wsgi_status(self._status)
             outcome = problem = None

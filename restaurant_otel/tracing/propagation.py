@@ -24,9 +24,14 @@ from restaurant_otel.tracing.identity import Caller
 Found = Mapping[bytes, bytes]
 """Header values by lower-case name; several of one name are joined by commas, as RFC 9110 allows."""
 
-_DASH: Final = ord("-")
-_NO_TRACE: Final = b"0" * 32
-_NO_SPAN: Final = b"0" * 16
+_DIGITS_TO_0: Final = bytes.maketrans(b"123456789abcdef", b"000000000000000")
+_16_ZEROS: Final = b"0" * 16
+_32_ZEROS: Final = b"0" * 32
+_SHAPE: Final = b"-".join((b"00", _32_ZEROS, _16_ZEROS, b"00"))
+
+
+def _never_plain(found: Found) -> None:
+    """For propagators that read something else."""
 
 
 class Extractor:
@@ -35,7 +40,27 @@ class Extractor:
     def __init__(self, propagator: TextMapPropagator | None = None) -> None:
         self._propagator = propagate.get_global_textmap() if propagator is None else propagator
         self.wanted = frozenset(name.lower().encode("latin-1", "replace") for name in self._propagator.fields)
-        self._standard = _is_standard(self._propagator)
+        if not _is_standard(self._propagator):
+            self.plain = _never_plain  # type: ignore[method-assign]
+
+    def plain(self, found: Found) -> bytes | None:
+        """The one header that nearly every request has, checked but not read; None where there is more, or other.
+
+        Reading its numbers is left to those who need them: an unsampled request may not.
+        """
+        header = found.get(b"traceparent")
+        if (
+            header is None
+            # All that is hexadecimal becomes 0: one comparison checks length, dashes and digits at once, in a
+            # third of the time that a regular expression takes.
+            or header.translate(_DIGITS_TO_0) != _SHAPE
+            or not header.startswith(b"00-")
+            or b"tracestate" in found
+            or b"baggage" in found
+            or (_16_ZEROS in header and (header[3:35] == _32_ZEROS or header[36:52] == _16_ZEROS))
+        ):
+            return None
+        return header
 
     def extract(self, found: Found, context: Context) -> tuple[Context, Caller]:
         """`context` with what the headers carry, and the caller (None: this is the root of a trace).
@@ -43,23 +68,9 @@ class Extractor:
         The caller's span is not put into the context: the server span takes that place. `found` may hold other
         headers as well.
         """
-        header = found.get(b"traceparent")
-        if (
-            header is not None
-            and self._standard
-            and len(header) == 55
-            # Without hexadecimal digits there must be three dashes left, each in its place: three times as
-            # fast as a regular expression.
-            and header.translate(None, b"0123456789abcdef") == b"---"
-            and header[:3] == b"00-"
-            and header[35] == header[52] == _DASH
-            and b"tracestate" not in found
-            and b"baggage" not in found
-        ):
-            # Reading the numbers is left to those who need them: an unsampled request may not.
-            return context, header if header[3:35] != _NO_TRACE and header[36:52] != _NO_SPAN else None
-        if self.wanted.isdisjoint(found):
-            return context, None
+        caller = self.plain(found)
+        if caller is not None or self.wanted.isdisjoint(found):
+            return context, caller
         carrier = {
             name.decode("latin-1"): [_TIDY.get(name, bytes)(value).decode("latin-1")]
             for name, value in found.items()

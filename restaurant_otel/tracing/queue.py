@@ -64,13 +64,14 @@ class SpanQueue(SpanProcessor):
     def put(self, span: ReadableSpan) -> None:
         """Queue an ended, sampled span."""
         spans = self._spans
-        if len(spans) >= self._most or self._stopped:
+        waiting = len(spans)
+        if waiting >= self._most or self._stopped:
             count_dropped("stopped" if self._stopped else "queue_full", 1)
             return
         spans.append(span)
         if self._thread is None:
             self._start()
-        if len(spans) >= self._batch and not self._wake.is_set():
+        if waiting + 1 >= self._batch and not self._wake.is_set():
             self._wake.set()
 
     def _start(self) -> None:

@@ -31,6 +31,9 @@ SCOPE: Final = "restaurant_otel"
 SCHEMA: Final = "https://opentelemetry.io/schemas/1.29.0"
 _ODD: Final = b"13579bdf"
 """The last digits of trace flags that say "sampled"."""
+_FLAGS_SAID: Final = {b"%02x" % bits: (FLAGS[bits], FLAGS[bits & 2]) for bits in range(256)}
+"""What the last two digits say: the caller's flags, and those that an unsampled span under it has."""
+_SAMPLED: Final = {FLAGS[0]: FLAGS[1], FLAGS[2]: FLAGS[3]}
 _RATIO_MASK: Final = TraceIdRatioBased.TRACE_ID_LIMIT
 
 Bounds = tuple[int, int, int]
@@ -88,7 +91,7 @@ class LeanSpans:
         self._otherwise = otherwise
         self._multi = provider._active_span_processor
         self._tracer = tracer
-        self._bounds = bounds
+        self._root_bound, self._sampled_bound, self._unsampled_bound = bounds
         self._trace_id = provider.id_generator.generate_trace_id
         self._span_id = provider.id_generator.generate_span_id
         if type(provider.id_generator) is RandomIdGenerator:
@@ -110,27 +113,31 @@ class LeanSpans:
             self._look_again()
         if not self._lean:
             return self._otherwise.start(name, context, parent, attributes)
-        root_bound, sampled_bound, unsampled_bound = self._bounds
-        if parent is None:
-            if not root_bound:
-                return UnsampledSpan(self, None)
-            trace_id, flags, state, bound = self._trace_id(), self._root_random, NO_STATE, root_bound
-        elif isinstance(parent, bytes):
-            bound = sampled_bound if parent[54] in _ODD else unsampled_bound
+        if isinstance(parent, bytes):
+            bound = self._sampled_bound if parent[54] in _ODD else self._unsampled_bound
             if not bound:
                 return UnsampledSpan(self, parent)
-            trace_id, flags, state = int(parent[3:35], 16), int(parent[53:], 16), NO_STATE
-            parent = new_span_context((trace_id, int(parent[36:52], 16), True, FLAGS[flags], state, True))
-            flags &= 2
+            # What `identity_of` would do, with the flags of both spans at once.
+            caller: SpanContext | None
+            trace_id, (theirs, ours) = int(parent[3:35], 16), _FLAGS_SAID[parent[53:]]
+            caller = new_span_context((trace_id, int(parent[36:52], 16), True, theirs, NO_STATE, True))
+            state = NO_STATE
+        elif parent is None:
+            bound = self._root_bound
+            if not bound:
+                return UnsampledSpan(self, None)
+            trace_id, ours, state, caller = self._trace_id(), FLAGS[self._root_random], NO_STATE, None
         else:
-            trace_id, flags, state = parent.trace_id, parent.trace_flags, parent.trace_state
-            bound = sampled_bound if flags & 1 else unsampled_bound
-            flags &= 2
-        span_id = self._span_id() or 1
-        if trace_id & _RATIO_MASK < bound:
-            identity = new_span_context((trace_id, span_id, False, FLAGS[flags | 1], state, True))
-            return ServerSpan(self._pipeline, name, identity, parent, attributes())
-        return NonRecordingSpan(new_span_context((trace_id, span_id, False, FLAGS[flags], state, True)))
+            caller = parent
+            trace_id, state = caller.trace_id, caller.trace_state
+            theirs, ours = caller.trace_flags, FLAGS[caller.trace_flags & 2]
+            bound = self._sampled_bound if theirs & 1 else self._unsampled_bound
+        if trace_id & _RATIO_MASK >= bound:
+            return NonRecordingSpan(
+                new_span_context((trace_id, self._span_id() or 1, False, ours, state, True))
+            )
+        identity = new_span_context((trace_id, self._span_id() or 1, False, _SAMPLED[ours], state, True))
+        return ServerSpan(self._pipeline, name, identity, caller, attributes())
 
     def unsampled(self, parent: Caller) -> SpanContext:
         """A new identity under `parent`, not sampled."""
@@ -157,10 +164,11 @@ class LeanSpans:
 class UnsampledSpan(NonRecordingSpan):
     """A span that is not recorded, and has no identity until somebody asks for it: few requests ever do."""
 
+    _identity: SpanContext | None = None
+
     def __init__(self, spans: LeanSpans, parent: Caller) -> None:
         self._spans = spans
         self._parent = parent
-        self._identity: SpanContext | None = None
 
     def get_span_context(self) -> SpanContext:
         """The span's identity, the same at each call."""
