@@ -27,6 +27,8 @@ COMMANDS: Final = {
     "admin": "Serve the admin API on a port of its own.",
     "token": "Make a token for the admin API.",
     "cache": "Clear an app's cache, or look at it.",
+    "rules": "Export and check Prometheus's rules and Alertmanager's configuration.",
+    "score": "Score a fleet by what Prometheus knows.",
 }
 """Each command and what it is for, in the order of the help. Its module has the same name, and a Typer app `app`."""
 
