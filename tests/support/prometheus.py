@@ -68,13 +68,29 @@ class Prometheus:
         return answer["data"]
 
 
-def start(targets: Sequence[str], folder: Path, config: Mapping[str, Any] | None = None) -> Prometheus:
-    """Scrape `targets` ("host:port") each second. `config` is added to the scrape job's settings."""
+def start(
+    targets: Sequence[str],
+    folder: Path,
+    config: Mapping[str, Any] | None = None,
+    rules: Mapping[str, str] | None = None,
+    alertmanager: str | None = None,
+) -> Prometheus:
+    """Scrape `targets` ("host:port") each second. `config` is added to the scrape job's settings.
+
+    `rules`: texts of rule files by name, evaluated each second; `alertmanager`: "host:port" that gets the alerts.
+    """
     program = required("prometheus")
     port = free_port()
     job = {"job_name": "app", "static_configs": [{"targets": list(targets)}], **(config or {})}
-    settings = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [job]}
+    every_second = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    settings: dict[str, Any] = {"global": every_second, "scrape_configs": [job]}
     folder.mkdir(parents=True, exist_ok=True)
+    if rules:
+        for name, text in rules.items():
+            (folder / name).write_text(text)
+        settings["rule_files"] = list(rules)
+    if alertmanager is not None:
+        settings["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]}
     (folder / "prometheus.yml").write_text(json.dumps(settings))  # JSON is YAML
     argv = [
         program,
