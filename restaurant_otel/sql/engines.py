@@ -30,7 +30,7 @@ MOST_ROUTES: Final = 1_000
 class Known:
     """One statement on one database: its span's name and attributes, and the cells that count it."""
 
-    __slots__ = ("_labels", "attributes", "cells", "name")
+    __slots__ = ("_labels", "_summary", "attributes", "cells", "name")
 
     def __init__(self, statement: Statement, database: databases.Database, batch: bool) -> None:
         prefix = "BATCH " if batch else ""
@@ -49,6 +49,7 @@ class Known:
         }
         self.attributes = {name: value for name, value in attributes.items() if value}
         self._labels = (database.system, operation, statement.collection, database.namespace)
+        self._summary = summary
         self.cells: dict[str | None, HistogramCell] = {}
 
     def bind(self, route: str | None) -> HistogramCell:
@@ -60,7 +61,11 @@ class Known:
 
     def bind_failure(self, route: str | None, failure: str | None) -> HistogramCell:
         """The cell for those that end with the error type `failure`."""
-        return registry().histogram(catalog.DB_CLIENT_OPERATION_DURATION).bind(*self._labels, route, failure)
+        return (
+            registry()
+            .histogram(catalog.DB_CLIENT_OPERATION_DURATION)
+            .bind(*self._labels, route, failure, self._summary or None)
+        )
 
 
 class ObservedEngine:

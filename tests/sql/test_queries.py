@@ -122,6 +122,7 @@ def test_the_database_is_told_by_the_conventions(database: Database, told: Told)
         "db_namespace": expected["db.namespace"],
         "db_operation_name": "SELECT",
         "db_collection_name": "users",
+        "db_query_summary": "SELECT users",
     }
 
 
