@@ -76,7 +76,8 @@ class Notes:
     def get(self, kind: str, key: str) -> Note | None:
         """The note that this process has put there."""
         with self._lock:
-            return self._kept.get(kind, {}).get(key)
+            kept = self._kept.get(kind)
+            return kept.get(key) if kept is not None else None
 
     def all(self, kind: str) -> dict[str, Note]:
         """The notes of a kind by key: this process's, and those of its siblings, living and dead."""
