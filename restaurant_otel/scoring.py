@@ -1,15 +1,15 @@
 """The score of an app, 0 to 100, how it came about, and what to do about it.
 
 `score(snapshot, objectives)` is pure. A snapshot comes from this app's own workers (`current_snapshot`) or, for a
-fleet, from anything that answers as Prometheus does (`fleet_snapshots`). docs/score.md has the formula; the recording
-rules in ``dashboards/prometheus`` are the same arithmetic, so that every face of it shows one figure.
+fleet, from anything that answers as Prometheus does (`restaurant_otel.scorecard.fleet`). docs/score.md has the formula;
+the recording rules in ``dashboards/prometheus`` are the same arithmetic: every face of it shows one figure.
 """
 
 from __future__ import annotations
 
 from restaurant_otel.catalog.objectives import DEFAULT_OBJECTIVES, Objective, Objectives, Slo
 from restaurant_otel.scorecard.advice import ADVICE, Advice, Recommendation, recommend
-from restaurant_otel.scorecard.files import Goals, ObjectivesError
+from restaurant_otel.scorecard.files import Goals, ObjectivesError, load
 from restaurant_otel.scorecard.formula import (
     Band,
     Component,
@@ -39,8 +39,11 @@ __all__ = [
     "Slo",
     "Snapshot",
     "band",
+    "current_goals",
+    "current_recommendations",
     "current_score",
     "current_snapshot",
+    "load",
     "points",
     "recommend",
     "score",
@@ -67,6 +70,15 @@ def current_score() -> Scorecard:
     from restaurant_otel.scorecard.keeper import keeper
 
     return keeper().current()
+
+
+def current_recommendations() -> tuple[Scorecard, list[Recommendation]]:
+    """The score of this app now, and what to do about it, from one look at the numbers. Any thread."""
+    from restaurant_otel.scorecard.keeper import keeper
+
+    goals, snapshot = keeper().goals, keeper().snapshot()
+    card = score(snapshot, goals.objectives)
+    return card, recommend(card, snapshot, goals.objectives, goals.advice)
 
 
 def trend() -> list[tuple[float, float]]:

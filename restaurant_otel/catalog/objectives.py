@@ -7,7 +7,7 @@ at its `limit`, whichever of the two is the larger number.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 
@@ -143,7 +143,6 @@ class Objectives:
     coverage: float = 0.5
     good: float = 90.0
     fair: float = 60.0
-    source: str = field(default="defaults", compare=False)
 
     def __getitem__(self, component: str) -> Objective:
         """The objective of a component; KeyError if there is none."""

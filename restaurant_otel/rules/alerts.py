@@ -236,8 +236,8 @@ def _database(o: Options) -> Iterator[Alert]:
         f"sum by ({labels}) ({times}) > 5",
         "5m",
         f"{{service}} loads {_where('restaurant_db_relationship')} one by one",
-        f"In {VALUE} requests of the last 15 minutes {_where('http_route')} of {{service}} repeated one query "
-        f"for {_where('restaurant_db_relationship')}. One query can do that.",
+        f"In {VALUE} requests of the last 15 minutes {_where('http_route')} of {{service}} sent one query "
+        f"for each of many {_where('restaurant_db_relationship')}. One for all can do that.",
     )
     pool = _where("db_client_connection_pool_name")
     yield Alert(

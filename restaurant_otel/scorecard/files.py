@@ -71,12 +71,12 @@ def load(path: str | Path, base: Objectives = DEFAULT_OBJECTIVES) -> Goals:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ObjectivesError(f"{path}: {error}") from None
     try:
-        return read(data, base, str(path))
+        return read(data, base)
     except ObjectivesError as error:
         raise ObjectivesError(f"{path}: {error}") from None
 
 
-def read(data: Mapping[str, Any], base: Objectives = DEFAULT_OBJECTIVES, source: str = "given") -> Goals:
+def read(data: Mapping[str, Any], base: Objectives = DEFAULT_OBJECTIVES) -> Goals:
     """The same from data as TOML would have it."""
     _only(data, ("components", "slo", "score", "advice"), "")
     changed = base
@@ -93,7 +93,7 @@ def read(data: Mapping[str, Any], base: Objectives = DEFAULT_OBJECTIVES, source:
     bands: dict[str, Any] = {
         name: _number(f"score.{name}", value, least=0, most=most[name]) for name, value in score.items()
     }
-    result = replace(changed, slos=tuple(slos.values()), source=source, **bands)
+    result = replace(changed, slos=tuple(slos.values()), **bands)
     _check(result)
     advice = data.get("advice", ())
     if isinstance(advice, (str, Mapping)) or not isinstance(advice, Sequence):
