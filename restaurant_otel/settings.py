@@ -657,6 +657,7 @@ class Settings:
 PROCESS_VARIABLES: Final = {
     "RESTAURANT_OTEL_WORKERS_DIR": "A folder that the workers of one app share, where they cannot find each other.",
     "RESTAURANT_OTEL_GROUP": "A name that the workers of one app share, where they cannot find each other.",
+    "RESTAURANT_OTEL_TOKEN": "The token that `restaurant-otel top` and `doctor` show to an app.",
     "RESTAURANT_OTEL_CACHE_URL": "Where `restaurant-otel cache` finds the cache, unless told by `--url`.",
 }
 """Read by parts that no app's settings reach; not keywords."""

@@ -11,13 +11,13 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from restaurant_otel import catalog, forks
 from restaurant_otel.errors import survived
-from restaurant_otel.metrics.points import Family, HistogramPoint
+from restaurant_otel.metrics.points import Family, HistogramPoint, Value
 from restaurant_otel.metrics.registry import registry
 
 STEP: Final = 15.0
@@ -354,3 +354,70 @@ def _hit_ratio(first: Mapping[str, float], now: Mapping[str, float]) -> float | 
 
     answered = came(catalog.CACHE_HITS) + came(catalog.CACHE_STALE)
     return ratio(answered, answered + came(catalog.CACHE_MISSES))
+
+
+# --- queries ---
+
+_BY_STATEMENT: Final = "restaurant.db.query.duration"
+_BY_OPERATION: Final = "db.client.operation.duration"
+RELATIONS: Final = "restaurant.db.n_plus_one"
+
+
+@dataclass(slots=True)
+class QueryFigures:
+    """One statement since the start, whatever its values. Times are seconds; `routes` are where it was executed."""
+
+    fingerprint: str | None
+    summary: str
+    calls: int
+    total: float
+    mean: float | None
+    p95: float | None
+    routes: list[str]
+
+
+@dataclass(slots=True)
+class _Statement:
+    summary: str
+    tally: Tally = field(default_factory=Tally)
+    bounds: Sequence[float] = ()
+    routes: set[str] = field(default_factory=set)
+
+
+def query_figures(families: Iterable[Family]) -> list[QueryFigures]:
+    """Each statement's figures: by fingerprint where those are counted, else by operation and table."""
+    by_name = {family.metric.name: family for family in families}
+    family = by_name.get(_BY_STATEMENT) or by_name.get(_BY_OPERATION)
+    found: dict[tuple[str | None, str], _Statement] = {}
+    for says, point in said(family):
+        if not isinstance(point, HistogramPoint):
+            continue
+        fingerprint = says.get("restaurant.db.query.fingerprint")
+        summary = says.get("db.query.summary") or " ".join(
+            str(word) for name in ("db.operation.name", "db.collection.name") if (word := says.get(name))
+        )
+        key = (None if fingerprint is None else str(fingerprint), str(summary))
+        one = found.setdefault(key, _Statement(str(summary)))
+        one.tally.add(point.counts, point.sum, 0)
+        one.bounds = family.metric.bounds if family is not None else ()
+        if says.get("http.route"):
+            one.routes.add(str(says["http.route"]))
+    return [
+        QueryFigures(
+            fingerprint,
+            one.summary,
+            one.tally.count,
+            one.tally.sum,
+            ratio(one.tally.sum, one.tally.count),
+            one.tally.quantile(0.95, one.bounds),
+            sorted(one.routes)[:20],
+        )
+        for (fingerprint, _), one in found.items()
+    ]
+
+
+def said(family: Family | None) -> Iterator[tuple[dict[str, Value], Any]]:
+    """Each point with what its attributes say."""
+    for point in family.points if family is not None else ():
+        if not point.overflow:
+            yield dict(zip(family.metric.attributes, point.values, strict=True)), point  # type: ignore[union-attr]

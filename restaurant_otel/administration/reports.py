@@ -7,18 +7,17 @@ see, which stays as it is when those parts change.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from restaurant_otel import resources, scoring
 from restaurant_otel.administration import figures
-from restaurant_otel.administration.figures import EndpointFigures, Tally
+from restaurant_otel.administration.figures import EndpointFigures, QueryFigures
 from restaurant_otel.administration.operations import Call, Page, Problem
-from restaurant_otel.metrics.points import Family, HistogramPoint, Value
 from restaurant_otel.metrics.registry import registry
 from restaurant_otel.resources import HostReading, LeakSnapshot, ProcessReading
 
@@ -174,23 +173,6 @@ def _page(items: Sequence[Any], wanted: Page) -> list[Any]:
 
 # --- queries -----------------------------------------------------------------------------------------
 
-_BY_STATEMENT: Final = "restaurant.db.query.duration"
-_BY_OPERATION: Final = "db.client.operation.duration"
-_RELATIONS: Final = "restaurant.db.n_plus_one"
-
-
-@dataclass(slots=True)
-class QueryFigures:
-    """One statement since the start, whatever its values. Times are seconds; `routes` are where it was executed."""
-
-    fingerprint: str | None
-    summary: str
-    calls: int
-    total: float
-    mean: float | None
-    p95: float | None
-    routes: list[str]
-
 
 @dataclass(slots=True)
 class QueryList:
@@ -209,59 +191,12 @@ class QueriesWanted(Page):
     route: Annotated[str | None, Field(max_length=200, description="Only those of this route.")] = None
 
 
-@dataclass(slots=True)
-class _Statement:
-    summary: str
-    tally: Tally = field(default_factory=Tally)
-    bounds: Sequence[float] = ()
-    routes: set[str] = field(default_factory=set)
-
-
-def query_figures(families: Iterable[Family]) -> list[QueryFigures]:
-    """Each statement's figures: by fingerprint where those are counted, else by operation and table."""
-    by_name = {family.metric.name: family for family in families}
-    family = by_name.get(_BY_STATEMENT) or by_name.get(_BY_OPERATION)
-    found: dict[tuple[str | None, str], _Statement] = {}
-    for said, point in _said(family):
-        if not isinstance(point, HistogramPoint):
-            continue
-        fingerprint = said.get("restaurant.db.query.fingerprint")
-        summary = said.get("db.query.summary") or " ".join(
-            str(word) for name in ("db.operation.name", "db.collection.name") if (word := said.get(name))
-        )
-        key = (None if fingerprint is None else str(fingerprint), str(summary))
-        one = found.setdefault(key, _Statement(str(summary)))
-        one.tally.add(point.counts, point.sum, 0)
-        one.bounds = family.metric.bounds if family is not None else ()
-        if said.get("http.route"):
-            one.routes.add(str(said["http.route"]))
-    return [
-        QueryFigures(
-            fingerprint,
-            one.summary,
-            one.tally.count,
-            one.tally.sum,
-            figures.ratio(one.tally.sum, one.tally.count),
-            one.tally.quantile(0.95, one.bounds),
-            sorted(one.routes)[:20],
-        )
-        for (fingerprint, _), one in found.items()
-    ]
-
-
-def _said(family: Family | None) -> Iterator[tuple[dict[str, Value], Any]]:
-    """Each point with what its attributes say."""
-    for point in family.points if family is not None else ():
-        if not point.overflow:
-            yield dict(zip(family.metric.attributes, point.values, strict=True)), point  # type: ignore[union-attr]
-
-
 def read_queries(call: Call) -> QueryList:
     """``GET /queries``."""
     wanted: QueriesWanted = call.query
     found = [
         one
-        for one in query_figures(registry().collect())
+        for one in figures.query_figures(registry().collect())
         if wanted.route is None or wanted.route in one.routes
     ]
     found.sort(key=lambda one: getattr(one, wanted.sort) or 0.0, reverse=True)
@@ -281,7 +216,7 @@ class QueryDetail:
 def read_query(call: Call) -> QueryDetail:
     """``GET /queries/{fingerprint}``."""
     wanted = call.path["fingerprint"]
-    for one in query_figures(registry().collect()):
+    for one in figures.query_figures(registry().collect()):
         if one.fingerprint == wanted:
             return QueryDetail(one)
     raise Problem(HTTPStatus.NOT_FOUND, "There is no such statement.")
@@ -306,14 +241,14 @@ class Repetitions:
 
 def read_n_plus_one(call: Call) -> Repetitions:
     """``GET /n-plus-one``."""
-    family = next((one for one in registry().collect() if one.metric.name == _RELATIONS), None)
+    family = next((one for one in registry().collect() if one.metric.name == figures.RELATIONS), None)
     found = [
         Repetition(
             str(said.get("http.route") or ""),
             str(said.get("restaurant.db.relationship") or ""),
             int(point.value),
         )
-        for said, point in _said(family)
+        for said, point in figures.said(family)
     ]
     found.sort(key=lambda one: (-one.times, one.route, one.relationship))
     return Repetitions(len(found), _page(found, call.query))
