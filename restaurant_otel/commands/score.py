@@ -7,7 +7,6 @@ be asked; 2 wrong arguments. Of several services the worst counts.
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
@@ -20,6 +19,7 @@ from restaurant_otel.scorecard.advice import Recommendation, recommend
 from restaurant_otel.scorecard.files import Goals
 from restaurant_otel.scorecard.fleet import FleetError, Prometheus, fleet_snapshots
 from restaurant_otel.scorecard.formula import Band, Component, Fact, Scorecard, score
+from restaurant_otel.scorecard.outlook import Outlook, outlooks
 
 app = typer.Typer(help="Score a fleet by what Prometheus knows.")
 
@@ -39,13 +39,18 @@ def main(
         list[str] | None, typer.Option(help="A header for Prometheus, such as 'X-Scope-OrgID: shop'.")
     ] = None,
     at: Annotated[float | None, typer.Option(help="As of then, in seconds since the epoch.")] = None,
+    outlook: Annotated[
+        bool, typer.Option("--outlook", help="Say as well what runs out when, and tomorrow's load.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Score a fleet; see the module for the exit statuses. A bearer token is read from PROMETHEUS_TOKEN."""
     o = options(objectives, by, selector)
     goals = files.load(objectives) if objectives is not None else Goals()
     try:
-        snapshots = fleet_snapshots(Prometheus(prometheus, _headers(header or [])), o, at)
+        server = Prometheus(prometheus, _headers(header or []))
+        snapshots = fleet_snapshots(server, o, at)
+        coming = outlooks(server, o, at) if outlook else []
     except FleetError as error:
         raise CommandError(str(error)) from None
     found = [
@@ -55,10 +60,18 @@ def main(
         for card in [score(each, goals.objectives)]
     ]
     if as_json:
-        show_json([data(card, advice) for card, advice in found])
+        show_json(
+            [
+                {
+                    **data(card, advice),
+                    "outlook": [asdict(each) for each in coming if each.service == card.service],
+                }
+                for card, advice in found
+            ]
+        )
     else:
         for card, advice in found:
-            _show(card, advice)
+            _show(card, advice, [each for each in coming if each.service == card.service])
         if not found:
             typer.echo("No service was seen in the last hour.", err=True)
     raise typer.Exit(max((STATUS[card.band] for card, _ in found), default=STATUS[Band.UNKNOWN]))
@@ -118,7 +131,7 @@ def _headers(given: list[str]) -> dict[str, str]:
     return headers
 
 
-def _show(card: Scorecard, advice: list[Recommendation]) -> None:
+def _show(card: Scorecard, advice: list[Recommendation], coming: list[Outlook]) -> None:
     total = "no score" if card.total is None else f"{card.total:.1f} of 100, {card.band.value}"
     if card.total is None:
         total += f": only {card.coverage:.0%} of what it is made of is known"
@@ -147,8 +160,17 @@ def _show(card: Scorecard, advice: list[Recommendation]) -> None:
         typer.echo(f"{number}. {each.advice.action} Up to {each.gain:.1f} points. ({each.advice.runbook})")
         for fact in each.evidence:
             typer.echo(f"     {shown(fact.subject)}: {_fact(fact)}")
-    if sys.stdout.isatty():
-        typer.echo()
+    for each_coming in coming:
+        typer.echo(f"{each_coming.what} ({shown(each_coming.subject)}): {_when(each_coming)}")
+    typer.echo()
+
+
+def _when(coming: Outlook) -> str:
+    if coming.seconds is None:
+        return f"up to {coming.peak or 0:.3g} requests a second"
+    if coming.seconds < 2 * 3600:
+        return f"runs out in {coming.seconds / 60:.0f} minutes"
+    return f"runs out in {coming.seconds / 3600:.0f} hours"
 
 
 def _lost(component: Component) -> str:

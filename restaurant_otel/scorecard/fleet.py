@@ -41,6 +41,14 @@ class Sample:
     value: float
 
 
+@dataclass(frozen=True, slots=True)
+class Range:
+    """One series of a range query's answer: (seconds since the epoch, value)."""
+
+    labels: Mapping[str, str]
+    samples: list[tuple[float, float]]
+
+
 class Prometheus:
     """A Prometheus-compatible server at `url`. `headers` go with each request (a token, a tenant)."""
 
@@ -56,11 +64,13 @@ class Prometheus:
         data = self._post("/api/v1/query", fields)
         return [Sample(each["metric"], float(each["value"][1])) for each in data["result"]]
 
-    def query_range(self, expr: str, start: float, end: float, step: float) -> list[tuple[float, float]]:
-        """The first series of a range query: (seconds since the epoch, value). Raises FleetError."""
+    def query_range(self, expr: str, start: float, end: float, step: float) -> list[Range]:
+        """A range query's series; times in seconds since the epoch. Raises FleetError."""
         fields = {"query": expr, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:.3f}"}
-        result = self._post("/api/v1/query_range", fields)["result"]
-        return [(float(at), float(value)) for at, value in result[0]["values"]] if result else []
+        return [
+            Range(each["metric"], [(float(at), float(value)) for at, value in each["values"]])
+            for each in self._post("/api/v1/query_range", fields)["result"]
+        ]
 
     def _post(self, path: str, fields: Mapping[str, str]) -> Any:
         body = urllib.parse.urlencode(fields).encode()
@@ -88,11 +98,11 @@ def fleet_snapshots(
     o = options or Options()
     values: dict[str, dict[str, Reading]] = {}
     for sample in server.query(performance.known_services(o), at):
-        values[_service(o, sample.labels)] = {}
+        values[service_of(o, sample.labels)] = {}
     for objective in o.objectives.components:
         for sample in server.query(performance.VALUES[objective.component](o, objective), at):
             if not math.isnan(sample.value):
-                readings = values.setdefault(_service(o, sample.labels), {})
+                readings = values.setdefault(service_of(o, sample.labels), {})
                 readings[objective.component] = Reading(sample.value)
     facts_of = _facts(server, o, at) if facts else lambda _: {}
     return [
@@ -101,7 +111,8 @@ def fleet_snapshots(
     ]
 
 
-def _service(o: Options, labels: Mapping[str, str]) -> str:
+def service_of(o: Options, labels: Mapping[str, str]) -> str:
+    """A service's name, by the labels that tell services apart."""
     return " ".join(labels.get(name, "") for name in o.by)
 
 
@@ -123,7 +134,7 @@ class _Tables:
         for sample in self._server.query(f"topk by ({by}) ({_MOST_SERIES}, {expr})", self._at):
             if math.isfinite(sample.value):
                 key = tuple(sample.labels.get(label, "") for label in labels)
-                found.setdefault(_service(self._o, sample.labels), {})[key] = sample.value
+                found.setdefault(service_of(self._o, sample.labels), {})[key] = sample.value
         return found
 
 
