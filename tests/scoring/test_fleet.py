@@ -147,7 +147,7 @@ def test_the_command_shows_it_and_ends_by_the_band(
     assert main([*asked, "--outlook"]) == 3  # fair
     shown = capsys.readouterr().out
     assert "shop: 76.7 of 100, fair, from 92%" in shown
-    assert "/report: 1.5 s" in shown
+    assert "SELECT menu: 300 ms" in shown
     assert "memory (shop-1:80): runs out in" in shown
 
     assert main([*asked, "--json"]) == 3
