@@ -13,11 +13,11 @@ from restaurant_otel.rules.options import Options, name_of, number
 
 HTTP: Final = name_of(catalog.HTTP_SERVER_REQUEST_DURATION)
 DB: Final = name_of(catalog.DB_CLIENT_OPERATION_DURATION)
-QUERY: Final = "restaurant_db_query_duration_seconds"
-N_PLUS_ONE: Final = "restaurant_db_n_plus_one_total"
-POOL_COUNT: Final = "db_client_connection_count"
-POOL_MAX: Final = "db_client_connection_max"
-POOL_TIMEOUTS: Final = "db_client_connection_timeouts_total"
+QUERY: Final = name_of(catalog.DB_QUERY_DURATION)
+N_PLUS_ONE: Final = name_of(catalog.DB_N_PLUS_ONE)
+POOL_COUNT: Final = name_of(catalog.DB_CLIENT_CONNECTION_COUNT)
+POOL_MAX: Final = name_of(catalog.DB_CLIENT_CONNECTION_MAX)
+POOL_TIMEOUTS: Final = name_of(catalog.DB_CLIENT_CONNECTION_TIMEOUTS)
 OLD_HTTP: Final = "http_server_duration_milliseconds"
 
 

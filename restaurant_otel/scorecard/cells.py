@@ -241,12 +241,12 @@ _READERS: Final[dict[str, Callable[[Totals, Family], None]]] = {
     catalog.DB_CLIENT_OPERATION_DURATION.name: _read_means(
         "statements", "db.operation.name", "db.collection.name"
     ),
-    "restaurant.db.query.duration": _read_means("queries", "db.query.summary"),
-    "restaurant.db.n_plus_one": _read_n_plus_one,
+    catalog.DB_QUERY_DURATION.name: _read_means("queries", "db.query.summary"),
+    catalog.DB_N_PLUS_ONE.name: _read_n_plus_one,
     catalog.CACHE_HITS.name: _read_lookups(answered=True),
     catalog.CACHE_STALE.name: _read_lookups(answered=True),
     catalog.CACHE_MISSES.name: _read_lookups(answered=False),
-    "restaurant.http.server.page": _read_pages,
+    catalog.HTTP_SERVER_PAGE.name: _read_pages,
     catalog.CPU_UTILIZATION.name: _read_gauge("cpu"),
     catalog.MEMORY_UTILIZATION.name: _read_gauge("memory"),
     catalog.MEMORY_LEAK_SLOPE.name: _read_leaks,
