@@ -89,13 +89,13 @@ def services(number: int, seed: int = 7) -> dict[str, list[Series]]:
 
 
 def _service(dice: random.Random) -> Iterator[Series]:
-    worker = catalog.TELEMETRY_WORKERS
     if dice.random() < 0.9:
         quiet = dice.random() < 0.2  # too few requests for a share to mean anything
         yield from _requests(dice, quiet)
     if dice.random() < 0.7:
         for operation in ("SELECT", "INSERT")[: dice.randint(1, 2)]:
-            values = ("sqlite", operation, "menu", "main", "/menu", None)
+            known = {"db.system.name": "sqlite", "db.operation.name": operation, "http.route": "/menu"}
+            values = tuple(known.get(name) for name in catalog.DB_CLIENT_OPERATION_DURATION.attributes)
             yield _histogram(
                 catalog.DB_CLIENT_OPERATION_DURATION, values, dice, dice.uniform(0.01, 0.6), (0, 30)
             )
@@ -110,8 +110,7 @@ def _service(dice: random.Random) -> Iterator[Series]:
     for metric, low in ((catalog.CPU_UTILIZATION, 0.1), (catalog.MEMORY_UTILIZATION, 0.5)):
         if dice.random() < 0.7:
             yield Series(metric, (), (dice.random(), round(dice.uniform(low, 1), 6)))
-    if worker.kind is Kind.GAUGE:
-        yield Series(worker, (), (1, 1))
+    yield Series(catalog.TELEMETRY_WORKERS, (), (1, 1))
 
 
 def _requests(dice: random.Random, quiet: bool) -> Iterator[Series]:
@@ -137,7 +136,7 @@ def _histogram(
     counts: tuple[list[int], list[int]] = ([0] * buckets, [0] * buckets)
     totals = [0.0, 0.0]
     for phase in (0, 1):
-        high = rates[phase] if values[-1] else dice.randint(0, int(rates[1]))
+        high = rates[phase] if 500 in values else dice.randint(0, int(rates[1]))
         high = 0 if phase == 0 and rates[1] == 1 else high  # quiet: a few lately, none before
         for _ in range(max(0, round(high))):
             value = dice.expovariate(1 / seconds)
