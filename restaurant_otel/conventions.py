@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
@@ -285,8 +286,7 @@ def usual_wsgi_attributes(form: Attributes, environ: Mapping[str, Any]) -> Attri
         return None
     address, port = found
     if port is None:
-        own = get("SERVER_PORT")
-        port = 80 if own == "80" else 443 if own == "443" else port_number(own)
+        port = _own_port(get("SERVER_PORT"))
     peer_port = port_number(get("REMOTE_PORT"))
     if port is None or peer_port is None:
         return None
@@ -301,6 +301,12 @@ def usual_wsgi_attributes(form: Attributes, environ: Mapping[str, Any]) -> Attri
     if query:
         attributes["url.query"] = _query(query)
     return attributes
+
+
+@lru_cache(maxsize=64)
+def _own_port(value: str | int | None) -> int | None:
+    """`port_number` of a port that this process listens on: there are few of them."""
+    return port_number(value)
 
 
 def wsgi_path(environ: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from anyio.to_thread import run_sync
 
-from restaurant_otel import resources, sql, telemetry
+from restaurant_otel import forks, resources, sql, telemetry
 from restaurant_otel.conventions import wsgi_path
 from restaurant_otel.current import enter, leave
 from restaurant_otel.endpoint import MetricsEndpoint
@@ -104,12 +104,15 @@ class ASGIMiddleware(_Middleware):
         self._routes = AsgiRoutes(app)
         self._marks: dict[str, Any] = {_SEEN: True}
         self._unusual = True  # until all is set up, and for good where some requests are to be left alone
+        forks.follow(in_parent=self._look_again, in_child=self._look_again)
+
+    def _look_again(self) -> None:
+        self._unusual = True
 
     def _get_ready(self) -> None:
         others = dict(key for module, key in _FRAMEWORKS_OWN.items() if module in sys.modules)
         self._marks = {_SEEN: True, **others}
         super()._get_ready()
-        self._unusual = self._disabled or self._excluded is not None or self._admin is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, WebSocket or lifespan."""
@@ -117,7 +120,6 @@ class ASGIMiddleware(_Middleware):
         if (
             self._unusual
             or scope["type"] != "http"
-            or not self._cells.attached
             or _SEEN in scope
             or scope.get("path") == self._metrics_path
         ):
@@ -161,6 +163,7 @@ class ASGIMiddleware(_Middleware):
             if self._excluded is None or not self._excluded.search(scope["path"]):
                 if not self._cells.attached or self._endpoint is None:
                     self._get_ready()
+                self._unusual = self._excluded is not None or self._admin is not None
                 if kind == "http" and scope["path"] == self._metrics_path and self._answers(scope):
                     await self._endpoint.respond_asgi(scope, receive, send)  # type: ignore[union-attr]
                     return None

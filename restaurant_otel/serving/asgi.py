@@ -35,15 +35,14 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 class AsgiExchange(HttpExchange):
     """One request and its response."""
 
-    __slots__ = ("_completed", "_disconnected", "_receive", "_response", "_send")
+    __slots__ = ("_completed", "_disconnected", "_receive", "_response", "_send", "_touches")
 
     def __init__(
         self, observer: Observer, routes: AsgiRoutes, scope: Scope, receive: Receive, send: Send
     ) -> None:
         headers = scope.get("headers", ())
-        found: Found = dict(
-            headers
-        )  # one call, in half the time that a loop takes to pick those that are wanted
+        # One call, in half the time that a loop takes to pick those that are wanted.
+        found: Found = dict(headers)
         if len(found) != len(headers):
             found = observer.pick(headers)  # several of a name
         length = found.get(b"content-length")
@@ -56,6 +55,7 @@ class AsgiExchange(HttpExchange):
         self._line = line = observer.lines.known.get(key) or observer.lines.find(key)
         self._receive = receive
         self._send = send
+        self._touches = observer.touches_sent
         self._response: Message | None = None
         self._first_byte = None
         self._response_size = 0
@@ -79,7 +79,8 @@ class AsgiExchange(HttpExchange):
 
     async def receive(self) -> Message:
         """The server's next message, after a look at it."""
-        message = await self._receive()
+        receive = self._receive
+        message = await receive()
         try:
             if message["type"] == "http.disconnect":
                 # After the response this is how a server says that the exchange is over.
@@ -107,12 +108,13 @@ class AsgiExchange(HttpExchange):
                 self._response = message
             else:
                 last = self._rare(kind, message)
-            if self._observer.looks_at_sent:
-                message = self._looked_at(kind, message)
+            if self._touches:
+                message = self._touched(kind, message)
         except Exception as error:  # noqa: BLE001 - never into the app
             survived("response", error)
+        send = self._send  # called as a method, a slot costs a look-up in the class each time
         try:
-            await self._send(message)
+            await send(message)
         except OSError:
             # The protocol's way to say that the client has gone.
             self._disconnected = self._completed is None
@@ -128,7 +130,7 @@ class AsgiExchange(HttpExchange):
         response = self._response
         if response is None:
             self._completed = perf_counter()
-        elif kind == "http.response.trailers" or not response.get("trailers"):
+        elif "trailers" not in response or not response["trailers"] or kind == "http.response.trailers":
             self._completed = completed = perf_counter()
             route = self._route or self._routes.template(self._carrier)
             series = self._line.known.get((route, response["status"], None))
@@ -165,7 +167,7 @@ class AsgiExchange(HttpExchange):
     def _headers_sent(self) -> Headers:
         return () if self._response is None else self._response.get("headers", ())
 
-    def _looked_at(self, kind: str, message: Message) -> Message:
+    def _touched(self, kind: str, message: Message) -> Message:
         """`message` as it is to be sent, after the hook has seen it."""
         observer = self._observer
         if observer.decorates and kind == "http.response.start":

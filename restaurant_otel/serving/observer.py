@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import Span, SpanContext, SpanKind
 
 from restaurant_otel.conventions import printable
 from restaurant_otel.errors import survived
@@ -49,7 +49,7 @@ class Observer:
         self.wsgi_request_hook = settings.request_hook
         self.wsgi_response_hook = settings.response_hook
         self.decorates = settings.trace_response_header or settings.server_timing
-        self.looks_at_sent = self.decorates or self.send_hook is not None
+        self.touches_sent = self.decorates or self.send_hook is not None
         self.names_spans = settings.default_span_details is not None
         self.elaborates = self.names_spans or bool(settings.baggage_attributes) or bool(self._request_headers)
         sizes = {"http.request.body.size", "http.response.body.size"}
@@ -70,6 +70,7 @@ class Observer:
                 self.spans = self.telemetry.spans
                 self.extractor = self.telemetry.extractor
                 self.start = self.spans.start
+                self.records_nothing = self.extractor.standard and self.spans.records_nothing
                 self.plain_caller = self.extractor.plain
                 self._wanted = _BASE_HEADERS | self.extractor.wanted
                 self._wanted_keys = tuple((_environ_key(name), name) for name in self.extractor.wanted)
@@ -98,6 +99,10 @@ class Observer:
             for key, name in self._wanted_keys
             if key in environ
         }
+
+    def identify(self, found: Found) -> SpanContext:
+        """The identity of a request that is not recorded, from its headers."""
+        return self.spans.unsampled(self.extractor.extract(found, Context())[1])
 
     def start_span(
         self, carrier: Any, name: str, found: Found, base: Context, attributes: Callable[[], dict[str, Any]]

@@ -35,12 +35,13 @@ def _never_plain(found: Found) -> None:
 
 
 class Extractor:
-    """Reads one propagator's headers. `wanted` names them, in lower case."""
+    """Reads one propagator's headers. `wanted` names them, in lower case; `standard`: they are W3C's."""
 
     def __init__(self, propagator: TextMapPropagator | None = None) -> None:
         self._propagator = propagate.get_global_textmap() if propagator is None else propagator
         self.wanted = frozenset(name.lower().encode("latin-1", "replace") for name in self._propagator.fields)
-        if not _is_standard(self._propagator):
+        self.standard = _is_standard(self._propagator)
+        if not self.standard:
             self.plain = _never_plain  # type: ignore[method-assign]
 
     def plain(self, found: Found) -> bytes | None:

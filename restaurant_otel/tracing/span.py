@@ -219,10 +219,10 @@ class ServerSpan(Span, ReadableSpan):
             held.update(attributes)
             self._end_time = time_ns()
             pipeline = self._pipeline
-            if len(held) <= pipeline.room:
-                pipeline.on_end(self)
-            else:
-                self._hand_on()
+            if len(held) > pipeline.room:
+                self._keep_within_limits()
+            on_end = pipeline.on_end
+            on_end(self)
 
     def _hand_on(self) -> None:
         self._keep_within_limits()

@@ -24,6 +24,7 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind
 from restaurant_otel import forks
 from restaurant_otel._version import __version__
 from restaurant_otel.tracing.identity import FLAGS, NO_STATE, Caller, identity_of, new_span_context
+from restaurant_otel.tracing.propagation import Found
 from restaurant_otel.tracing.queue import SpanQueue
 from restaurant_otel.tracing.span import Pipeline, ServerSpan, readable_as_known
 
@@ -45,15 +46,26 @@ Attributes = Callable[[], dict[str, Any]]
 
 
 class Spans(Protocol):
-    """Begins server spans. Any thread may call it."""
+    """Begins server spans. Any thread may call it.
+
+    `records_nothing`: no request is sampled, whatever its caller says.
+    """
+
+    records_nothing: bool
 
     def start(self, name: str, context: Context, parent: Caller, attributes: Attributes) -> Span:
         """A begun span; the caller ends it. `context` holds no span of its own."""
         ...
 
+    def unsampled(self, parent: Caller) -> SpanContext:
+        """The identity that a request under `parent` has when it is not sampled."""
+        ...
+
 
 class NoSpans:
     """Nobody asked for traces: the caller's context is carried on, nothing is made."""
+
+    records_nothing = True
 
     def start(
         self,
@@ -63,12 +75,17 @@ class NoSpans:
         attributes: Attributes,  # noqa: ARG002
     ) -> Span:
         """A span that records nothing and passes the caller's identity on."""
-        caller = identity_of(parent)
-        return trace.INVALID_SPAN if caller is None else NonRecordingSpan(caller)
+        return trace.INVALID_SPAN if parent is None else NonRecordingSpan(self.unsampled(parent))
+
+    def unsampled(self, parent: Caller) -> SpanContext:
+        """The caller's own identity."""
+        return identity_of(parent) or trace.INVALID_SPAN_CONTEXT
 
 
 class PublicSpans:
     """By the tracer's public API: for providers and samplers of any make."""
+
+    records_nothing = False
 
     def __init__(self, tracer: trace.Tracer) -> None:
         self._tracer = tracer
@@ -81,6 +98,10 @@ class PublicSpans:
             name, trace.set_span_in_context(held, context), SpanKind.SERVER, attributes=attributes()
         )
 
+    def unsampled(self, parent: Caller) -> SpanContext:
+        """What the provider makes of it."""
+        return self.start("", Context(), parent, dict).get_span_context()
+
 
 class LeanSpans:
     """Spans of our own type, for an SDK provider whose sampler and processors allow it."""
@@ -92,6 +113,7 @@ class LeanSpans:
         self._multi = provider._active_span_processor
         self._tracer = tracer
         self._root_bound, self._sampled_bound, self._unsampled_bound = bounds
+        self.records_nothing = not any(bounds)
         self._trace_id = provider.id_generator.generate_trace_id
         self._span_id = provider.id_generator.generate_span_id
         if type(provider.id_generator) is RandomIdGenerator:
@@ -116,7 +138,7 @@ class LeanSpans:
         if isinstance(parent, bytes):
             bound = self._sampled_bound if parent[54] in _ODD else self._unsampled_bound
             if not bound:
-                return UnsampledSpan(self, parent)
+                return UnsampledSpan(self.unsampled, parent)
             # What `identity_of` would do, with the flags of both spans at once.
             caller: SpanContext | None
             trace_id, (theirs, ours) = int(parent[3:35], 16), _FLAGS_SAID[parent[53:]]
@@ -125,7 +147,7 @@ class LeanSpans:
         elif parent is None:
             bound = self._root_bound
             if not bound:
-                return UnsampledSpan(self, None)
+                return UnsampledSpan(self.unsampled, None)
             trace_id, ours, state, caller = self._trace_id(), FLAGS[self._root_random], NO_STATE, None
         else:
             caller = parent
@@ -136,7 +158,8 @@ class LeanSpans:
             return NonRecordingSpan(
                 new_span_context((trace_id, self._span_id() or 1, False, ours, state, True))
             )
-        identity = new_span_context((trace_id, self._span_id() or 1, False, _SAMPLED[ours], state, True))
+        new_id = self._span_id
+        identity = new_span_context((trace_id, new_id() or 1, False, _SAMPLED[ours], state, True))
         return ServerSpan(self._pipeline, name, identity, caller, attributes())
 
     def unsampled(self, parent: Caller) -> SpanContext:
@@ -162,13 +185,16 @@ class LeanSpans:
 
 
 class UnsampledSpan(NonRecordingSpan):
-    """A span that is not recorded, and has no identity until somebody asks for it: few requests ever do."""
+    """A span that is not recorded, and has no identity until somebody asks for it: few requests ever do.
+
+    `identify` makes it of `origin`, once.
+    """
 
     _identity: SpanContext | None = None
 
-    def __init__(self, spans: LeanSpans, parent: Caller) -> None:
-        self._spans = spans
-        self._parent = parent
+    def __init__(self, identify: Callable[[Any], SpanContext], origin: Caller | Found) -> None:
+        self._identify = identify
+        self._origin = origin
 
     def get_span_context(self) -> SpanContext:
         """The span's identity, the same at each call."""
@@ -177,7 +203,7 @@ class UnsampledSpan(NonRecordingSpan):
             with _making:
                 identity = self._identity
                 if identity is None:
-                    identity = self._identity = self._spans.unsampled(self._parent)
+                    identity = self._identity = self._identify(self._origin)
         return identity
 
     def __repr__(self) -> str:
