@@ -59,15 +59,19 @@ def known_status(status: object) -> int | None:
     return int(status) if isinstance(status, int) and 100 <= status <= 599 else None
 
 
-_PLAIN_STATUS: Final = {f"{status.value} {status.phrase}": status.value for status in HTTPStatus}
-# Werkzeug and Django shout the reason.
-_PLAIN_STATUS.update({line.upper(): value for line, value in list(_PLAIN_STATUS.items())})
+_LINES: Final = [(f"{status.value} {status.phrase}", status.value) for status in HTTPStatus]
+PLAIN_STATUS: Final[dict[str | None, int]] = {
+    said: status
+    for line, status in _LINES
+    for said in (line, line.upper())  # Werkzeug and Django shout the reason
+}
+"""The usual status lines, and their codes."""
 
 
 def wsgi_status(status: object) -> int | None:
     """The code of a WSGI status line, with or without a reason; None where there is none."""
-    if type(status) is str and status in _PLAIN_STATUS:
-        return _PLAIN_STATUS[status]
+    if type(status) is str and status in PLAIN_STATUS:
+        return PLAIN_STATUS[status]
     code = str(status)[:3]
     return known_status(int(code)) if len(code) == 3 and code.isascii() and code.isdigit() else None
 
@@ -271,33 +275,38 @@ def wsgi_attributes(environ: Mapping[str, Any], opt_in: frozenset[str]) -> Attri
 
 def usual_wsgi_attributes(form: Attributes, environ: Mapping[str, Any]) -> Attributes | None:
     """What `wsgi_attributes` gives with nothing opted in, for the kind of request that nearly all are; else None."""
-    get = environ.get
-    peer = get("REMOTE_ADDR")
-    agent = get("HTTP_USER_AGENT")
-    found = _hosts.get(get("HTTP_HOST"))
+    try:
+        address, port = _hosts[environ["HTTP_HOST"]]  # type: ignore[misc]
+        peer, peer_port, agent = environ["REMOTE_ADDR"], environ["REMOTE_PORT"], environ["HTTP_USER_AGENT"]
+        path, script = environ["PATH_INFO"], environ["SCRIPT_NAME"]
+        if port is None:
+            port = _own_port(environ["SERVER_PORT"])
+    except (KeyError, TypeError):
+        return None
     if (
-        not agent
-        or not found
-        or not agent.isascii()
-        or type(peer) is not str
-        or not peer
-        or not peer.isascii()
+        type(peer_port) is not str
+        or not peer_port.isdecimal()
+        or not 0 < (peer_port := int(peer_port)) < 65536
     ):
         return None
-    address, port = found
-    if port is None:
-        port = _own_port(get("SERVER_PORT"))
-    peer_port = port_number(get("REMOTE_PORT"))
-    if port is None or peer_port is None:
+    if not (
+        path
+        and agent
+        and agent.isascii()
+        and peer
+        and type(peer) is str
+        and peer.isascii()
+        and port is not None
+    ):
         return None
     attributes = form.copy()
-    attributes["url.path"] = wsgi_path(environ)
+    attributes["url.path"] = path if path.isascii() and not script else wsgi_path(environ)
     attributes["server.address"] = address
     attributes["server.port"] = port
     attributes["network.peer.address"] = attributes["client.address"] = peer
     attributes["network.peer.port"] = peer_port
     attributes["user_agent.original"] = agent
-    query = get("QUERY_STRING")
+    query = environ.get("QUERY_STRING")
     if query:
         attributes["url.query"] = _query(query)
     return attributes

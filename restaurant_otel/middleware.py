@@ -50,12 +50,18 @@ class _Middleware:
         self._excluded = self._settings.excluded_urls
         self._observer = Observer(self._settings)
         configure(limit=self._settings.series_limit)  # one for the process: the last app's word counts
-        self._cells = self._observer.cells  # not attached yet, or anew after a fork: one look a request
+        self._cells = self._observer.cells
+        # Until all is set up, again after a fork, and for good where some requests are to be left alone.
+        self._unusual = True
+        forks.follow(in_parent=self._look_again, in_child=self._look_again)
         self._metrics_path = self._settings.metrics_path
         self._endpoint: MetricsEndpoint | None = None
         self._admin = _admin(self._settings) if not self._disabled else None
         if self._settings.sql and not self._disabled:
             sql.install(tracer=telemetry.tracer, stock_spans=self._settings.sql_stock_spans)
+
+    def _look_again(self) -> None:
+        self._unusual = True
 
     def _get_ready(self) -> None:
         """Set up what must wait until the app runs: providers, the endpoint, its port."""
@@ -103,11 +109,6 @@ class ASGIMiddleware(_Middleware):
         self.app = app
         self._routes = AsgiRoutes(app)
         self._marks: dict[str, Any] = {_SEEN: True}
-        self._unusual = True  # until all is set up, and for good where some requests are to be left alone
-        forks.follow(in_parent=self._look_again, in_child=self._look_again)
-
-    def _look_again(self) -> None:
-        self._unusual = True
 
     def _get_ready(self) -> None:
         others = dict(key for module, key in _FRAMEWORKS_OWN.items() if module in sys.modules)
@@ -225,16 +226,16 @@ class WSGIMiddleware(_Middleware):
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        if self._disabled or _SEEN in environ:
-            return self.app(environ, start_response)
         try:
-            exchange = self._exchange(environ, start_response)
-            if exchange is not None and not isinstance(exchange, WsgiExchange):
-                return exchange
+            if self._unusual or _SEEN in environ or environ.get("PATH_INFO") == self._metrics_path:
+                exchange = self._look_closer(environ, start_response)
+                if not isinstance(exchange, WsgiExchange):
+                    return exchange if exchange is not None else self.app(environ, start_response)
+            else:  # the usual request, told from all others by as few looks as can be
+                exchange = WsgiExchange(self._observer, self._routes, environ, start_response)
+                environ[_SEEN] = True
         except Exception as error:  # noqa: BLE001 - never into the app
             survived("request", error)
-            exchange = None
-        if exchange is None:
             return self.app(environ, start_response)
         token = enter(exchange.context())
         try:
@@ -246,10 +247,12 @@ class WSGIMiddleware(_Middleware):
             leave(token)
         return exchange.wrap(body)
 
-    def _exchange(
+    def _look_closer(
         self, environ: Environ, start_response: StartResponse
     ) -> WsgiExchange | Iterable[bytes] | None:
         """An exchange for the request, or the answer to a scrape, or None for a request to be left alone."""
+        if self._disabled or _SEEN in environ:
+            return None
         path = environ.get("PATH_INFO") or "/"
         if self._admin is not None and self._admin.serves(path):
             if not self._cells.attached or self._endpoint is None:
@@ -259,6 +262,7 @@ class WSGIMiddleware(_Middleware):
             return None
         if not self._cells.attached or self._endpoint is None:
             self._get_ready()
+        self._unusual = self._excluded is not None or self._admin is not None
         endpoint = self._endpoint
         if path == self._metrics_path and endpoint is not None and endpoint.allows_wsgi(environ):
             return endpoint.respond_wsgi(environ, start_response)

@@ -100,7 +100,10 @@ def test_the_usual_request_takes_the_quick_way() -> None:
     scope = {"path": "/a", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "query_string": b""}
     assert usual_asgi_attributes(FORM, scope, {b"host": b"shop", b"user-agent": b"curl"}) is not None
     environ = {"HTTP_HOST": "shop", "HTTP_USER_AGENT": "curl", "REMOTE_ADDR": "1.2.3.4", "REMOTE_PORT": "1"}
-    assert usual_wsgi_attributes(FORM, {**environ, "SERVER_PORT": "80", "PATH_INFO": "/"}) is not None
+    assert (
+        usual_wsgi_attributes(FORM, {**environ, "SERVER_PORT": "80", "PATH_INFO": "/", "SCRIPT_NAME": ""})
+        is not None
+    )
 
 
 def test_invented_hosts_are_not_remembered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from restaurant_otel.routes.starlette import Place, RouteTree, frontend_file, pa
 __all__ = ["AsgiRoutes", "WsgiRoutes", "prepare", "restore"]
 
 _UNSOUGHT: Final = object()
+_MOST_RULES: Final = 20_000
 _MOST_TREES: Final = 64  # an app has one router at its root; one that makes routers as it runs stays bounded
 
 
@@ -131,11 +132,13 @@ class AsgiRoutes:
 class WsgiRoutes:
     """The templates of one WSGI app's requests: Flask, Django, either of them mounted, or none."""
 
-    __slots__ = ("_prefixes",)
+    __slots__ = ("_prefixes", "_rules")
 
     def __init__(self, app: Any) -> None:
         prepare(app)
         self._prefixes: dict[int, tuple[Any, list[str]]] = {}
+        self._rules: dict[int, tuple[Any, str]] = {}
+        """Flask's rules of apps that lie at one place, by id: the rule itself, held so that ids are not reused."""
         for prefix, layer in _layers(app):
             owner = layer if django.is_handler(layer) else flask.url_map(layer)
             if owner is not None:
@@ -148,11 +151,24 @@ class WsgiRoutes:
         request that raised or never called it. Any thread; never raises.
         """
         try:
-            resolved = noted(environ) or flask.resolved(environ)
-            return None if resolved is None else self._prefix(resolved.owner, environ) + resolved.template
+            resolved = noted(environ)
+            if resolved is None:
+                rule = flask.matched(environ)
+                known = self._rules.get(id(rule))
+                if known is not None:
+                    return known[1]
+                resolved = flask.resolved(environ)
+                if resolved is None:
+                    return None
+                if self._lies_at_one_place(resolved.owner) and len(self._rules) < _MOST_RULES:
+                    self._rules[id(rule)] = rule, self._prefix(resolved.owner, environ) + resolved.template
+            return self._prefix(resolved.owner, environ) + resolved.template
         except Exception as error:  # noqa: BLE001 - our errors end here
             survived("routes", error)
             return None
+
+    def _lies_at_one_place(self, owner: Any) -> bool:
+        return len(self._prefixes.get(id(owner), (None, [""]))[1]) == 1
 
     def _prefix(self, owner: Any, environ: Mapping[str, Any]) -> str:
         """Where the app is mounted, by the dispatcher's own table.

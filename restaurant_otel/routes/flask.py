@@ -19,8 +19,13 @@ from restaurant_otel.routes.apps import Resolved, note
 
 def resolved(environ: Mapping[str, Any]) -> Resolved | None:
     """The rule that matched, while Flask serves the request; None when none did (404, 405, redirect)."""
-    rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
+    rule = matched(environ)
     return None if rule is None else Resolved(rule.map, rule.rule)
+
+
+def matched(environ: Mapping[str, Any]) -> Any:
+    """The rule itself, of which there is one for each route as long as the app lives."""
+    return getattr(environ.get("werkzeug.request"), "url_rule", None)
 
 
 def url_map(app: Any) -> Any:

@@ -49,6 +49,7 @@ class Observer:
         self.wsgi_request_hook = settings.request_hook
         self.wsgi_response_hook = settings.response_hook
         self.decorates = settings.trace_response_header or settings.server_timing
+        self.touches_response = self.decorates or self.wsgi_response_hook is not None
         self.touches_sent = self.decorates or self.send_hook is not None
         self.names_spans = settings.default_span_details is not None
         self.elaborates = self.names_spans or bool(settings.baggage_attributes) or bool(self._request_headers)
@@ -94,11 +95,11 @@ class Observer:
 
     def pick_wsgi(self, environ: Mapping[str, Any]) -> Found:
         """Those WSGI request headers that carry the caller's context."""
-        return {
-            name: environ[key].encode("latin-1", "replace")
-            for key, name in self._wanted_keys
-            if key in environ
-        }
+        found: dict[bytes, bytes] = {}
+        for key, name in self._wanted_keys:
+            if key in environ:
+                found[name] = environ[key].encode("latin-1", "replace")
+        return found
 
     def identify(self, found: Found) -> SpanContext:
         """The identity of a request that is not recorded, from its headers."""

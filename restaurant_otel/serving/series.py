@@ -141,6 +141,8 @@ class RequestLines:
     def find(self, key: tuple[Any, Any, Any]) -> RequestLine:
         """The line for values that are not `known` yet: what is no standard becomes ``_OTHER``, or absent."""
         method, scheme, version = key
+        if isinstance(version, str):
+            version = version.removeprefix("HTTP/")  # as WSGI servers say it
         normal = (known_method(method), known_scheme(scheme), known_version(version))
         line = self.known.get(normal)
         if line is None:

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 from opentelemetry.context import Context
 
 from restaurant_otel.conventions import (
+    PLAIN_STATUS,
     content_length,
     error_type,
     usual_wsgi_attributes,
@@ -30,6 +31,7 @@ from restaurant_otel.serving.observer import Observer, call_hook
 Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[..., Callable[[bytes], object]]
 
+_END: Final = object()
 _BODILESS: Final = (204, 304)
 
 
@@ -42,8 +44,7 @@ class WsgiExchange(HttpExchange):
         self, observer: Observer, routes: WsgiRoutes, environ: Environ, start_response: StartResponse
     ) -> None:
         get = environ.get
-        version = get("SERVER_PROTOCOL", "")[5:]  # after "HTTP/"
-        key = (get("REQUEST_METHOD", "GET"), get("wsgi.url_scheme", "http"), version)
+        key = (get("REQUEST_METHOD", "GET"), get("wsgi.url_scheme", "http"), get("SERVER_PROTOCOL", ""))
         line = observer.lines.known.get(key) or observer.lines.find(key)
         length = get("CONTENT_LENGTH")
         self._request_size = None if not length else content_length(length)
@@ -78,21 +79,29 @@ class WsgiExchange(HttpExchange):
             self._response_headers = headers
             if self._first_byte is None:
                 self._first_byte = perf_counter() - self._started
-                self._route = self._routes.template(
-                    self._carrier
-                )  # Flask tells it no longer when it has returned
-            observer = self._observer
-            if observer.decorates:
-                headers = [*headers, *observer.extra_headers(self._span, self._started, self.timings())]
-            if observer.wsgi_response_hook is not None and self.recording:
-                call_hook(observer.wsgi_response_hook, self._span, self._carrier, status, headers)
+                # Flask tells it no longer when it has returned.
+                self._route = self._routes.template(self._carrier)
+            if self._observer.touches_response:
+                headers = self._touched(status, headers)
         except Exception as error:  # noqa: BLE001 - never into the app
             survived("response", error)
+        start_response = (
+            self._start_response
+        )  # called as a method, a slot costs a look-up in the class each time
         if exc_info is None:
-            self._write = self._start_response(status, headers)
+            self._write = start_response(status, headers)
         else:
-            self._write = self._start_response(status, headers, exc_info)
+            self._write = start_response(status, headers, exc_info)
         return self._count_and_write
+
+    def _touched(self, status: str, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """`headers` as they are to be sent; the hook has seen them."""
+        observer = self._observer
+        if observer.decorates:
+            headers = [*headers, *observer.extra_headers(self._span, self._started, self.timings())]
+        if observer.wsgi_response_hook is not None and self.recording:
+            call_hook(observer.wsgi_response_hook, self._span, self._carrier, status, headers)
+        return headers
 
     def _count_and_write(self, data: bytes) -> object:
         # The protocol's old way to send a body, which a few apps still use.
@@ -101,10 +110,10 @@ class WsgiExchange(HttpExchange):
 
     def wrap(self, body: Iterable[bytes]) -> Iterable[bytes]:
         """`body` so that its end is noticed."""
-        if _is_file(body, self._carrier) and self._follow_file(body):
-            return body
         if type(body) is list or type(body) is tuple:
             return ReadyBody(self, body)
+        if _is_file(body, self._carrier) and self._follow_file(body):
+            return body
         return (SizedBody if hasattr(body, "__len__") else Body)(self, body, self.context())
 
     def _follow_file(self, body: Any) -> bool:
@@ -150,6 +159,12 @@ class WsgiExchange(HttpExchange):
             return
         self.finished = True
         try:
+            if complete and error is None:
+                # The usual end: a response of a kind that there has been before, and no failure.
+                series = self._line.known.get((self._route, PLAIN_STATUS.get(self._status, 0), None))
+                if series is not None:
+                    self._record(series, perf_counter() - self._started)
+                    return
             status = wsgi_status(self._status)
             outcome = problem = None
             if error is not None:
@@ -196,36 +211,36 @@ class ReadyBody:
 class Body:
     """A response body on its way to the server. Iterated by one thread at a time."""
 
-    __slots__ = ("_body", "_context", "_exchange", "_iterator", "_whole")
+    __slots__ = ("_body", "_context", "_exchange", "_whole")
 
     def __init__(self, exchange: WsgiExchange, body: Iterable[bytes], context: Context) -> None:
         self._exchange = exchange
         self._context = context
         self._body = body
-        self._iterator: Iterator[bytes] | None = None
         self._whole = False
 
     def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        # Attached for this part only: a body that is never iterated to its end would leave its context to
-        # the thread's next request.
-        token = enter(self._context)
-        try:
-            if self._iterator is None:
-                self._iterator = iter(self._body)
-            chunk = next(self._iterator)
-        except StopIteration:
-            self._whole = True
-            raise
-        except BaseException as error:
-            self._exchange.close(error, complete=False)
-            raise
-        finally:
-            leave(token)
-        self._exchange.count(chunk)
-        return chunk
+        # A generator, not this object: it ends without the exception that `__next__` would have to raise.
+        # Attached for each part only: a body that is never iterated to its end would leave its context to the
+        # thread's next request.
+        exchange, context = self._exchange, self._context
+        iterator: Iterator[bytes] | None = None
+        while True:
+            token = enter(context)
+            try:
+                if iterator is None:
+                    iterator = iter(self._body)
+                chunk: Any = next(iterator, _END)
+            except BaseException as error:
+                exchange.close(error, complete=False)
+                raise
+            finally:
+                leave(token)
+            if chunk is _END:
+                self._whole = True
+                return
+            exchange.count(chunk)
+            yield chunk
 
     def close(self) -> None:
         """End the exchange, after closing the app's own body."""
