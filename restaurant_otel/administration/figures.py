@@ -360,7 +360,6 @@ def _hit_ratio(first: Mapping[str, float], now: Mapping[str, float]) -> float | 
 
 _BY_STATEMENT: Final = "restaurant.db.query.duration"
 _BY_OPERATION: Final = "db.client.operation.duration"
-RELATIONS: Final = "restaurant.db.n_plus_one"
 
 
 @dataclass(slots=True)
@@ -389,7 +388,7 @@ def query_figures(families: Iterable[Family]) -> list[QueryFigures]:
     by_name = {family.metric.name: family for family in families}
     family = by_name.get(_BY_STATEMENT) or by_name.get(_BY_OPERATION)
     found: dict[tuple[str | None, str], _Statement] = {}
-    for says, point in said(family):
+    for says, point in _said(family):
         if not isinstance(point, HistogramPoint):
             continue
         fingerprint = says.get("restaurant.db.query.fingerprint")
@@ -416,7 +415,7 @@ def query_figures(families: Iterable[Family]) -> list[QueryFigures]:
     ]
 
 
-def said(family: Family | None) -> Iterator[tuple[dict[str, Value], Any]]:
+def _said(family: Family | None) -> Iterator[tuple[dict[str, Value], Any]]:
     """Each point with what its attributes say."""
     for point in family.points if family is not None else ():
         if not point.overflow:

@@ -20,6 +20,7 @@ from restaurant_otel.administration.figures import EndpointFigures, QueryFigures
 from restaurant_otel.administration.operations import Call, Page, Problem
 from restaurant_otel.metrics.registry import registry
 from restaurant_otel.resources import HostReading, LeakSnapshot, ProcessReading
+from restaurant_otel.sql import book
 
 # --- the score ---------------------------------------------------------------------------------------
 
@@ -197,43 +198,81 @@ def read_queries(call: Call) -> QueryList:
     found = [
         one
         for one in figures.query_figures(registry().collect())
-        if wanted.route is None or wanted.route in one.routes
+        if one.calls and (wanted.route is None or wanted.route in one.routes)
     ]
     found.sort(key=lambda one: getattr(one, wanted.sort) or 0.0, reverse=True)
     return QueryList(len(found), _page(found, wanted))
 
 
 @dataclass(slots=True)
+class SlowExecution:
+    """The slowest execution that took longer than the objective, at `when` (seconds since the epoch).
+
+    `plan` is the database's, without values; None where there is none, and `no_plan` says why.
+    """
+
+    seconds: float
+    when: float
+    route: str | None
+    trace_id: str | None
+    plan: str | None
+    no_plan: str | None
+
+
+@dataclass(slots=True)
 class QueryDetail:
-    """One statement: its figures, its text without values, where the code sends it, and the database's plan for it."""
+    """One statement: its figures, its text without values, the lines of code that send it, its slowest execution."""
 
     figures: QueryFigures
-    text: str | None = None
-    code: str | None = None
-    plan: str | None = None
+    rows: int
+    text: str | None
+    locations: list[str]
+    slowest: SlowExecution | None
 
 
 def read_query(call: Call) -> QueryDetail:
     """``GET /queries/{fingerprint}``."""
     wanted = call.path["fingerprint"]
-    for one in figures.query_figures(registry().collect()):
-        if one.fingerprint == wanted:
-            return QueryDetail(one)
-    raise Problem(HTTPStatus.NOT_FOUND, "There is no such statement.")
+    families = registry().collect()
+    found = next((one for one in book.query_book(families) if one.fingerprint == wanted), None)
+    if found is None:
+        raise Problem(HTTPStatus.NOT_FOUND, "There is no such statement.")
+    slow = next((one for one in book.slow_queries() if one.fingerprint == wanted), None)
+    return QueryDetail(
+        QueryFigures(
+            found.fingerprint,
+            found.summary,
+            found.calls,
+            found.total,
+            found.mean,
+            found.p95,
+            [use.route for use in found.routes if use.route is not None][:20],
+        ),
+        found.rows,
+        found.text,
+        list(found.locations),
+        None
+        if slow is None
+        else SlowExecution(slow.seconds, slow.when, slow.route, slow.trace_id, slow.plan, slow.no_plan),
+    )
 
 
 @dataclass(slots=True)
 class Repetition:
-    """A relation that `route` loaded one row at a time; `times` it was noticed."""
+    """A statement that `route` repeats: in `requests` requests, `queries` in all. `fix` says what to do instead."""
 
-    route: str
+    route: str | None
     relationship: str
-    times: int
+    requests: int
+    queries: int
+    fix: str | None
+    fingerprint: str | None
+    location: str | None
 
 
 @dataclass(slots=True)
 class Repetitions:
-    """Those noticed most often first."""
+    """A page of them; `total` before paging."""
 
     total: int
     items: list[Repetition]
@@ -241,16 +280,7 @@ class Repetitions:
 
 def read_n_plus_one(call: Call) -> Repetitions:
     """``GET /n-plus-one``."""
-    family = next((one for one in registry().collect() if one.metric.name == figures.RELATIONS), None)
-    found = [
-        Repetition(
-            str(said.get("http.route") or ""),
-            str(said.get("restaurant.db.relationship") or ""),
-            int(point.value),
-        )
-        for said, point in figures.said(family)
-    ]
-    found.sort(key=lambda one: (-one.times, one.route, one.relationship))
+    found = [Repetition(**asdict(one)) for one in book.repeated_queries()]
     return Repetitions(len(found), _page(found, call.query))
 
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from restaurant_otel import forks
-from restaurant_otel.metrics import registry
+from restaurant_otel.metrics.registry import registry
 
 if TYPE_CHECKING:
     from restaurant_otel.metrics.group import Group
