@@ -24,6 +24,7 @@ from restaurant_otel.commands.common import CommandError
 PROGRAM: Final = "restaurant-otel"
 
 COMMANDS: Final = {
+    "doctor": "Find out why nothing shows, and what to do.",
     "top": "Show an app's figures, live.",
     "admin": "Serve the admin API on a port of its own.",
     "token": "Make a token for the admin API.",
