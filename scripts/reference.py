@@ -20,6 +20,8 @@ from typing import Any, Final
 
 from restaurant_otel import catalog
 from restaurant_otel.catalog import Across, Kind, Metric, prometheus_label
+from restaurant_otel.rules import alerts as rules
+from restaurant_otel.rules.options import Options
 from restaurant_otel.settings import ALWAYS_REDACTED, LOCAL_NETWORKS, PROCESS_VARIABLES, Settings, env_names
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -141,6 +143,45 @@ def metrics_in_short() -> str:
     return table(("In Prometheus", "Kind", "Labels"), rows)
 
 
+# --- objectives and alerts ---------------------------------------------------------------------------
+
+
+def objectives() -> str:
+    """Every component of the score, and every objective of service levels."""
+
+    def shown(value: float, unit: str) -> str:
+        return f"{value * 100:g} %" if unit == "1" else f"{value:g} s"
+
+    rows = (
+        (
+            each.component + (" (critical)" if each.critical else ""),
+            each.explain,
+            shown(each.objective, each.unit),
+            shown(each.limit, each.unit),
+            f"{each.weight:g}",
+            f"{each.minimum:g}" if each.minimum else "",
+        )
+        for each in catalog.COMPONENTS
+    )
+    slos = "\n".join(f"- {slo.name}: {slo.target * 100:g} %. {slo.explain}" for slo in catalog.SLOS)
+    head = ("Component", "Value", "Objective", "Limit", "Weight", "Minimum")
+    return f"{table(head, rows)}\n\nOver 30 days, for the error budgets:\n\n{slos}"
+
+
+def alerts() -> str:
+    """Every alert, with its runbook."""
+    rows = (
+        (
+            f"`{each.name}`" + (f" over {each.window}" if each.window else ""),
+            each.severity,
+            each.hold,
+            f"[{each.runbook}](runbooks/{each.runbook}.md)",
+        )
+        for each in rules.alerts(Options())
+    )
+    return table(("Alert", "Severity", "After", "Runbook"), rows)
+
+
 # --- files -------------------------------------------------------------------------------------------
 
 PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
@@ -151,6 +192,8 @@ PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
         "setting-values": setting_values,
     },
     "docs/metrics.md": {"metrics": metrics},
+    "docs/score.md": {"objectives": objectives},
+    "docs/alerts.md": {"alerts": alerts},
 }
 """The generated parts of each file, by their names in its markers."""
 

@@ -18,6 +18,8 @@ import pytest
 
 import restaurant_otel
 from restaurant_otel import catalog
+from restaurant_otel.rules import recording
+from restaurant_otel.rules.options import Options
 from restaurant_otel.settings import PROCESS_VARIABLES, Settings, env_names
 from tests.support.load import settled
 from tests.support.prometheus import Prometheus
@@ -29,6 +31,9 @@ from tests.system.apps.routes import STARLETTE
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
+"""Their queries ask for recorded series too: tests/dashboards looks at those."""
 
 
 @dataclass(frozen=True)
@@ -195,18 +200,22 @@ SAMPLES = {
     for metric in catalog.METRICS
     for ending in ("", "_total", "_bucket", "_sum", "_count")
 }
+RECORDED = {
+    part for group in recording.groups(Options()) for rule in group.rules for part in rule.record.split(":")
+}
+"""What the names of recording rules are made of."""
 PREFIXES = tuple({metric.prometheus_name.partition("_")[0] + "_" for metric in catalog.METRICS})
 LABELS = {catalog.prometheus_label(name) for metric in catalog.METRICS for name in metric.attributes}
 FIELDS = {variable for field in Settings.__dataclass_fields__.values() for variable in env_names(field)}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *RUNBOOKS], ids=lambda page: page.name)
 def test_every_metric_label_and_variable_that_is_named_exists(page: Path) -> None:
     text = page.read_text()
     metrics = {word for word in re.findall(r"\b[a-z]+(?:_[a-z]+){2,}\b", text) if word.startswith(PREFIXES)}
     settings = {field.name for field in Settings.__dataclass_fields__.values()}
     modules = {"restaurant_otel", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
-    assert metrics - SAMPLES - LABELS - settings - modules == set()
+    assert metrics - SAMPLES - RECORDED - LABELS - settings - modules == set()
     variables = set(re.findall(r"\bRESTAURANT_OTEL_[A-Z_]*[A-Z]\b", text))
     assert variables - FIELDS - set(PROCESS_VARIABLES) == set()
 
@@ -245,7 +254,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *RUNBOOKS], ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if re.match(r"[a-z]+:", link):
