@@ -49,6 +49,8 @@ def load(name: str) -> Any:
     module = importlib.import_module(f"restaurant_otel.commands.{name.replace('-', '_')}")
     command = get_command(module.app)
     command.name = name
+    # Completion is the whole program's.
+    command.params = [option for option in command.params if not str(option.name).endswith("_completion")]
     if not sys.stdout.isatty():
         _make_plain(command)
     return command

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from restaurant_otel import catalog
+from restaurant_otel import catalog, cli
 from restaurant_otel.catalog import Across, Kind, Metric, prometheus_label
 from restaurant_otel.rules import alerts as rules
 from restaurant_otel.rules.options import Options
@@ -182,6 +182,43 @@ def alerts() -> str:
     return table(("Alert", "Severity", "After", "Runbook"), rows)
 
 
+# --- the command line --------------------------------------------------------------------------------
+
+
+def commands() -> str:
+    """Every command, from its own help."""
+    return "\n\n".join(
+        part for name in cli.COMMANDS for part in command(cli.load(name), f"{cli.PROGRAM} {name}", "##")
+    )
+
+
+def command(found: Any, name: str, level: str) -> Iterator[str]:
+    """One command and its subcommands."""
+    explained = re.sub(r"(?<!\n)\n(?!\n)", " ", (found.help or "").strip())
+    yield f"{level} `{name}`\n\n{explained}"
+    options = [parameter for parameter in found.params if parameter.name != "help"]
+    if options:
+        yield table(("Option", "Default", "Meaning"), map(option, options))
+    for part_name, part in sorted(getattr(found, "commands", {}).items()):
+        yield from command(part, f"{name} {part_name}", level + "#")
+
+
+def option(parameter: Any) -> tuple[str, str, str]:
+    """One row for an option or argument."""
+    is_option = parameter.param_type_name == "option"
+    spelled = (
+        code([*parameter.opts, *parameter.secondary_opts]) if is_option else f"`{parameter.name.upper()}`"
+    )
+    value = parameter.default
+    shown = "" if value in (None, False, "", ()) or callable(value) or not _is_plain(value) else f"`{value}`"
+    variable = f" Or by `{parameter.envvar}`." if parameter.envvar else ""
+    return spelled, "required" if parameter.required else shown, f"{parameter.help or ''}{variable}"
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str | int | float)
+
+
 # --- files -------------------------------------------------------------------------------------------
 
 PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
@@ -192,6 +229,7 @@ PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
         "setting-values": setting_values,
     },
     "docs/metrics.md": {"metrics": metrics},
+    "docs/commands.md": {"commands": commands},
     "docs/score.md": {"objectives": objectives},
     "docs/alerts.md": {"alerts": alerts},
 }

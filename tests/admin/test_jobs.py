@@ -1,0 +1,275 @@
+"""Long work: done beside the requests, told by any worker, in steps where it changes something."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import pytest
+
+from restaurant_otel.admin import AdminApp, admin_app
+from restaurant_otel.administration import jobs as running
+from restaurant_otel.administration.caches import process_caches
+from restaurant_otel.administration.jobs import FailedError, Job, Jobs
+from restaurant_otel.administration.operations import Problem
+from restaurant_otel.administration.shared import Shelf
+from restaurant_otel.cache import Cache
+from restaurant_otel.settings import Settings
+from tests.admin.tokens import ALL, SECRET, token
+from tests.cache.redises import RedisServer
+from tests.support.processes import free_port
+from tests.support.servers import ROOT as CHECKOUT
+from tests.support.servers import Server, clean_env
+from tests.support.wait import eventually
+
+
+def api(app: AdminApp, scope: str = ALL, sub: str = "ada") -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {token(scope=scope, sub=sub)}"}
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api", headers=headers)
+
+
+def made(**settings: Any) -> AdminApp:
+    return admin_app(Settings.resolve({}, admin_key=SECRET, **settings))
+
+
+# --- jobs --------------------------------------------------------------------------------------------
+
+
+def ended(jobs: Jobs, job: Job) -> Job:
+    return eventually(lambda: found if (found := jobs.get(job.id)) and found.state != "running" else None)
+
+
+def test_a_job_tells_its_progress_and_its_result() -> None:
+    jobs, go_on = Jobs(Shelf()), threading.Event()
+
+    def work(report: running.Report) -> str:
+        report(0.5, "half way")
+        assert go_on.wait(20)
+        return "result"
+
+    job = jobs.start("test", "ada", work)
+    eventually(lambda: (found := jobs.get(job.id)) and (found.progress, found.step) == (0.5, "half way"))
+    go_on.set()
+    done = ended(jobs, job)
+    assert (done.state, done.result, done.progress, done.by) == ("done", "result", 1.0, "ada")
+
+
+def test_a_job_that_fails_says_what_it_may() -> None:
+    jobs = Jobs(Shelf())
+
+    def expected(_: running.Report) -> None:
+        raise FailedError("the database is away")
+
+    def unexpected(_: running.Report) -> None:
+        raise RuntimeError("password=hunter2")
+
+    assert ended(jobs, jobs.start("test", "ada", expected)).error == "the database is away"
+    told = ended(jobs, jobs.start("test", "ada", unexpected))
+    assert told.state == "failed"
+    assert "hunter2" not in str(told)
+
+
+def test_few_run_at_a_time_and_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "MOST_KEPT", 3)
+    jobs, go_on = Jobs(Shelf()), threading.Event()
+    busy = [jobs.start("test", "ada", lambda _: go_on.wait(20)) for _ in range(running.MOST_RUNNING)]
+    with pytest.raises(Problem, match="Too many"):
+        jobs.start("test", "ada", lambda _: None)
+    go_on.set()
+    for job in busy:
+        ended(jobs, job)
+    for _ in range(5):
+        ended(jobs, jobs.start("test", "ada", lambda _: None))
+    assert len(jobs.list()) == 3
+
+
+def test_a_job_whose_worker_died_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Shelf()
+    now = time.time()
+    dead = Job("0" * 13 + "-" + "1" * 16, "test", "running", "ada", now - 999, now - 999)
+    from dataclasses import asdict
+
+    shelf.put("job-" + dead.id, asdict(dead))
+    found = Jobs(shelf).get(dead.id)
+    assert found is not None
+    assert found.state == "interrupted"
+    assert Jobs(shelf).get("../../etc/passwd") is None
+
+
+# --- nobody waits ------------------------------------------------------------------------------------
+
+
+class Lag:
+    """How late the loop wakes up from a sleep of a millisecond, at most, while the block runs."""
+
+    async def __aenter__(self) -> Self:
+        self.worst = 0.0
+        self._task = asyncio.create_task(self._watch())
+        await asyncio.sleep(0.05)
+        self.worst = 0.0
+        return self
+
+    async def _watch(self) -> None:
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(0.001)
+            self.worst = max(self.worst, time.perf_counter() - began - 0.001)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+
+
+def test_clearing_fifty_thousand_keys_holds_up_no_request(redis_server: RedisServer) -> None:
+    """By the loop's own measure. One good try of many will do: a busy machine holds up any loop now and then."""
+    with Cache(redis_server.url, namespace="large", timeout=10.0) as cache:
+        app = made()
+
+        async def clear(dry_run: str) -> float:
+            async with api(app) as asked, Lag() as lag:
+                query = {"name": "large", "pattern": "k:*", "dry_run": dry_run}
+                answer = await asked.delete("/cache", params=query)
+            assert answer.status_code == 200, answer.text
+            if dry_run == "true":
+                assert answer.json()["matching"] == 50_000
+            return lag.worst
+
+        for start in range(0, 50_000, 5_000):
+            cache.set_many({f"k:{number}": 1 for number in range(start, start + 5_000)})
+        assert any(asyncio.run(clear("true")) <= 0.010 for _ in range(20))
+        assert cache.get("k:49999") == 1
+        assert any(asyncio.run(clear("false")) <= 0.010 for _ in range(20))
+        assert cache.get("k:49999") is None
+
+
+def test_caches_of_this_process_are_found_by_name(redis_server: RedisServer) -> None:
+    with Cache(redis_server.url, namespace="found", name="by-this-name"):
+        assert "by-this-name" in [cache.name for cache in process_caches()]
+
+
+# --- the index advisor -------------------------------------------------------------------------------
+
+RECOMMENDED = {
+    "recommendations": [
+        {
+            "name": "ix_t_a",
+            "index": {
+                "table": "t",
+                "keys": [{"column": "a", "descending": False, "operators": None}],
+                "suffix": "",
+            },
+        },
+        {
+            "name": "ix_t_b",
+            "index": {
+                "table": "t",
+                "keys": [{"column": "b", "descending": False, "operators": None}],
+                "suffix": "",
+            },
+        },
+    ]
+}
+
+
+def advised(app: AdminApp) -> Job:
+    jobs = app.service.jobs
+    return ended(jobs, jobs.start("advise", "ada", lambda _: RECOMMENDED))
+
+
+def test_advice_needs_a_database_and_says_so() -> None:
+    async def ask() -> httpx.Response:
+        async with api(made()) as asked:
+            return await asked.post("/advise", json={})
+
+    answer = asyncio.run(ask())
+    assert answer.status_code == 409
+    assert "admin_database_url" in answer.text
+
+
+def test_indexes_are_made_only_with_a_confirmation_for_just_these_by_just_this_person() -> None:
+    app = made(admin_database_url="sqlite:////there/is/no/such/folder/db")
+    job = advised(app)
+
+    async def ask(sub: str = "ada", scope: str = ALL, **body: Any) -> httpx.Response:
+        async with api(app, scope, sub) as asked:
+            return await asked.post("/advise/apply", json={"job": job.id, **body})
+
+    async def all_of_it() -> None:
+        assert (
+            await ask(indexes=["ix_t_a"], scope="performance:read performance:execute")
+        ).status_code == 403
+        assert (await ask(indexes=["ix_users; DROP TABLE t"])).status_code == 400
+        proposal = (await ask(indexes=["ix_t_a"])).json()
+        assert proposal["job"] is None
+        confirm = proposal["confirm"]
+        for wrong in (
+            {"indexes": ["ix_t_b"], "confirm": confirm},
+            {"indexes": ["ix_t_a"], "confirm": confirm[:-1] + ("0" if confirm[-1] != "0" else "1")},
+            {"indexes": ["ix_t_a"], "confirm": "9999999999." + confirm.partition(".")[2]},
+            {"indexes": ["ix_t_a"], "confirm": "ä.ä"},
+        ):
+            assert (await ask(**wrong)).status_code == 409
+        assert (await ask(sub="eve", indexes=["ix_t_a"], confirm=confirm)).status_code == 409
+        started = await ask(indexes=["ix_t_a"], confirm=confirm)
+        assert started.status_code == 200
+        done = await asyncio.to_thread(ended, app.service.jobs, Job(**started.json()["job"]))
+        assert done.kind == "apply"
+        assert done.state == "failed"  # there is no such database
+        assert done.error
+
+    asyncio.run(all_of_it())
+
+
+# --- alone -------------------------------------------------------------------------------------------
+
+
+def test_it_can_be_served_alone_beside_the_app(
+    serve: Callable[..., Server], redis_server: RedisServer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "workers"
+    folder.mkdir(mode=0o700)
+    shared = {"RESTAURANT_OTEL_WORKERS_DIR": str(folder), "RESTAURANT_OTEL_ADMIN_KEY": SECRET}
+    server = serve("uvicorn", "tests.system.apps.starlette_app:app", env=shared, workers=2)
+    server.get("/items/1")
+    port = free_port()
+    program = [str(Path(sys.executable).with_name("restaurant-otel")), "admin", "--port", str(port)]
+    alone = subprocess.Popen(
+        [*program, "--cache-url", redis_server.url, "--cache-namespace", "shop"],
+        env=clean_env(shared), cwd=CHECKOUT, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        headers = {"Authorization": f"Bearer {token()}"}
+        base = f"http://127.0.0.1:{port}"
+
+        def answers() -> bool:
+            with suppress(httpx.TransportError):
+                return httpx.get(f"{base}/health").status_code == 200
+            return False
+
+        eventually(answers, within=30)
+        found = httpx.get(f"{base}/endpoints", headers=headers).json()
+        assert found["total"] >= 1
+        assert httpx.get(f"{base}/score").status_code == 401
+        cleared = httpx.delete(f"{base}/cache?name=shop", headers=headers).json()
+        assert cleared["redis"] == "told"
+    finally:
+        alone.terminate()
+        alone.communicate(timeout=20)
+
+
+def test_alone_it_must_know_which_app(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from restaurant_otel.cli import main
+
+    monkeypatch.delenv("RESTAURANT_OTEL_WORKERS_DIR", raising=False)
+    monkeypatch.delenv("RESTAURANT_OTEL_GROUP", raising=False)
+    assert main(["admin"]) == 2
+    assert "--workers-dir" in capsys.readouterr().err
