@@ -24,6 +24,7 @@ from restaurant_otel.commands.common import CommandError
 PROGRAM: Final = "restaurant-otel"
 
 COMMANDS: Final = {
+    "demo": "Show it on an example app, under traffic.",
     "doctor": "Find out why nothing shows, and what to do.",
     "top": "Show an app's figures, live.",
     "admin": "Serve the admin API on a port of its own.",
