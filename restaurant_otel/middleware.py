@@ -57,6 +57,7 @@ class _Middleware:
         self._metrics_path = self._settings.metrics_path
         self._endpoint: MetricsEndpoint | None = None
         self._admin = _admin(self._settings) if not self._disabled else None
+        self._admin_root = self._admin.root if self._admin is not None else None
         if self._settings.sql and not self._disabled:
             sql.install(tracer=telemetry.tracer, stock_spans=self._settings.sql_stock_spans)
 
@@ -123,6 +124,7 @@ class ASGIMiddleware(_Middleware):
             or scope["type"] != "http"
             or _SEEN in scope
             or scope.get("path") == self._metrics_path
+            or (self._admin_root is not None and (scope.get("path") or "").startswith(self._admin_root))
         ):
             exchange = await self._look_closer(scope, receive, send)
             if exchange is None:
@@ -164,7 +166,7 @@ class ASGIMiddleware(_Middleware):
             if self._excluded is None or not self._excluded.search(scope["path"]):
                 if not self._cells.attached or self._endpoint is None:
                     self._get_ready()
-                self._unusual = self._excluded is not None or self._admin is not None
+                self._unusual = self._excluded is not None
                 if kind == "http" and scope["path"] == self._metrics_path and self._answers(scope):
                     await self._endpoint.respond_asgi(scope, receive, send)  # type: ignore[union-attr]
                     return None
@@ -227,7 +229,14 @@ class WSGIMiddleware(_Middleware):
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         try:
-            if self._unusual or _SEEN in environ or environ.get("PATH_INFO") == self._metrics_path:
+            if (
+                self._unusual
+                or _SEEN in environ
+                or environ.get("PATH_INFO") == self._metrics_path
+                or (
+                    self._admin_root is not None and environ.get("PATH_INFO", "").startswith(self._admin_root)
+                )
+            ):
                 exchange = self._look_closer(environ, start_response)
                 if not isinstance(exchange, WsgiExchange):
                     return exchange if exchange is not None else self.app(environ, start_response)
@@ -262,7 +271,7 @@ class WSGIMiddleware(_Middleware):
             return None
         if not self._cells.attached or self._endpoint is None:
             self._get_ready()
-        self._unusual = self._excluded is not None or self._admin is not None
+        self._unusual = self._excluded is not None
         endpoint = self._endpoint
         if path == self._metrics_path and endpoint is not None and endpoint.allows_wsgi(environ):
             return endpoint.respond_wsgi(environ, start_response)
