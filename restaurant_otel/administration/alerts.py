@@ -6,7 +6,6 @@ Asked by the server, so that a browser need not reach it; at most once in five s
 from __future__ import annotations
 
 import json
-import threading
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -14,6 +13,7 @@ from typing import Any, Final
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+from restaurant_otel import forks
 from restaurant_otel.administration.operations import Call, Problem
 from restaurant_otel.errors import survived
 
@@ -49,7 +49,7 @@ class AlertSource:
 
     def __init__(self, url: str | None) -> None:
         self._url = url.rstrip("/") if url is not None else None
-        self._lock = threading.Lock()
+        self._lock = forks.Lock()
         self._found: tuple[float, Alerts] | None = None
 
     def read(self) -> Alerts:

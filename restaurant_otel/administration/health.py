@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
+from restaurant_otel import forks
 from restaurant_otel.administration.caches import process_caches
 from restaurant_otel.administration.operations import Call
 from restaurant_otel.errors import survived
@@ -62,19 +63,31 @@ class Examiner:
 
     def __init__(self, database_url: str | None) -> None:
         self._database_url = database_url
+        self._start_over()
+        forks.follow(in_child=self._start_over)
+
+    def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._found: tuple[float, Health] | None = None
         self._hanging: dict[str, threading.Thread] = {}
 
     def examine(self) -> Health:
-        """The parts now, or as they were two seconds ago."""
-        with self._lock:
-            if self._found is not None and time.monotonic() - self._found[0] < _KEPT:
-                return self._found[1]
-            parts = self._look()
-            health = Health(True, all(part.state != "not ok" for part in parts), parts)
-            self._found = time.monotonic(), health
-            return health
+        """The parts now, or as they were two seconds ago; or at the last look, while somebody else looks."""
+        before = self._found
+        if before is not None and time.monotonic() - before[0] < _KEPT:
+            return before[1]
+        # Anybody may ask: no more than one thread shall wait for parts that hang.
+        if not self._lock.acquire(blocking=before is None):
+            assert before is not None  # noqa: S101 - else it would have waited
+            return before[1]
+        try:
+            if self._found is None or self._found is before:
+                parts = self._look()
+                health = Health(True, all(part.state != "not ok" for part in parts), parts)
+                self._found = time.monotonic(), health
+            return self._found[1]
+        finally:
+            self._lock.release()
 
     def _look(self) -> list[Part]:
         looks: dict[str, Callable[[], Part]] = {

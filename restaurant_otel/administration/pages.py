@@ -2,7 +2,7 @@
 
 `table` shows any answer; `console` is the page at the API's root. It holds no figures: they are fetched with the
 token that is typed into it, which stays in the page and goes when the page does. Everything shown is escaped, and no
-script but the console's own can run (`policy`).
+script but the console's own can run (`HEADERS`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,75 @@
+"""`GET /alerts`: what Alertmanager or Prometheus says, and a plain word where they say nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+
+from restaurant_otel.administration.alerts import AlertSource
+from restaurant_otel.administration.operations import Problem
+from tests.admin.tokens import KeyServer
+from tests.support.prometheus import Prometheus
+
+FIRING = [
+    {
+        "labels": {"alertname": name, "severity": severity},
+        "annotations": {"summary": f"{name} burns", "runbook_url": "https://runbooks.example.org/x"},
+        "status": {"state": "active"},
+        "startsAt": "2026-01-01T00:00:00Z",
+    }
+    for name, severity in (("Slow", "warning"), ("Down", "critical"))
+]
+
+
+@pytest.fixture
+def server() -> Iterator[KeyServer]:
+    running = KeyServer()
+    yield running
+    running.stop()
+
+
+def says(body: object) -> Callable[[BaseHTTPRequestHandler], None]:
+    def behave(handler: BaseHTTPRequestHandler) -> None:
+        data = json.dumps(body).encode()
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    return behave
+
+
+def test_alertmanagers_alerts_come_with_the_worst_first_and_are_not_asked_for_twice(
+    server: KeyServer,
+) -> None:
+    server.behave = says(FIRING)
+    source = AlertSource(server.url)
+    found = source.read()
+    assert found.source == "alertmanager"
+    assert [(one.name, one.severity) for one in found.alerts] == [("Down", "critical"), ("Slow", "warning")]
+    assert found.alerts[0].runbook == "https://runbooks.example.org/x"
+    source.read()
+    assert server.asked == 1
+
+
+def test_prometheus_does_as_well(prometheus: Callable[..., Prometheus]) -> None:
+    running = prometheus(["127.0.0.1:1"])
+    found = AlertSource(running.url).read()
+    assert (found.source, found.alerts) == ("prometheus", [])
+
+
+@pytest.mark.parametrize("body", [{}, [1], "text", [{"labels": 3}], None])
+def test_an_answer_that_is_none_is_told_plainly(server: KeyServer, body: object) -> None:
+    server.behave = says(body)
+    with pytest.raises(Problem, match="could not be had"):
+        AlertSource(server.url).read()
+
+
+def test_where_nobody_is_to_be_asked_it_says_what_to_set() -> None:
+    with pytest.raises(Problem, match="admin_alerts_url"):
+        AlertSource(None).read()
+    with pytest.raises(Problem, match="could not be had"):
+        AlertSource("http://127.0.0.1:1").read()
