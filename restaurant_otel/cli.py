@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "top": "Show an app's figures, live.",
     "admin": "Serve the admin API on a port of its own.",
     "token": "Make a token for the admin API.",
+    "advise": "Advise on a database's indexes, with proof, and make them if told to.",
     "cache": "Clear an app's cache, or look at it.",
     "rules": "Export and check Prometheus's rules and Alertmanager's configuration.",
     "score": "Score a fleet by what Prometheus knows.",

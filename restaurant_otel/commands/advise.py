@@ -1,0 +1,72 @@
+"""``restaurant-otel advise``: which indexes a database lacks for what is asked of it, with proof.
+
+Reads the workload from pg_stat_statements, a file, or the query book of an app on this host; see docs/advisor.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from restaurant_otel.commands.common import CommandError, Json, show_json
+from restaurant_otel.sql.advisor import Advice, AdviseError, advise, apply
+from restaurant_otel.sql.advisor.report import FORMATS, applied_lines, as_json, write
+
+app = typer.Typer(help="Advise on indexes.")
+
+
+@app.command(name="advise")
+def command(
+    database_url: Annotated[
+        str, typer.Option(envvar="DATABASE_URL", help="The database; it is opened read-only.", show_envvar=True)
+    ] = "",
+    workload: Annotated[
+        str,
+        typer.Option("--from", help="'capture', 'pg_stat_statements', or a file of statements (.sql or .json)."),
+    ] = "pg_stat_statements",
+    form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "report",
+    against: Annotated[
+        Path | None, typer.Option(help="A file of CREATE INDEX statements, to be judged as well.")
+    ] = None,
+    heuristic: Annotated[
+        bool, typer.Option("--heuristic", help="Do not ask the database what an index would change.")
+    ] = False,
+    apply_: Annotated[
+        bool, typer.Option("--apply", help="Make the indexes: one at a time, concurrently, with a way back.")
+    ] = False,
+    as_json_: Json = False,
+) -> None:
+    """Say which indexes a database lacks, prove it, and make them if told to.
+
+    Nothing is changed without --apply. Exit status 1 if an index could not be made.
+    """
+    form = "json" if as_json_ else form
+    if form not in FORMATS:
+        raise typer.BadParameter(f"--format: one of {', '.join(FORMATS)}")
+    if not database_url:
+        raise typer.BadParameter("--database-url (or DATABASE_URL): which database?")
+    try:
+        proposals = against.read_text("utf-8") if against is not None else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"--against: {against}: {type(error).__name__}") from None
+    try:
+        found = advise(database_url, workload, against=proposals, what_if=not heuristic)
+        if apply_:
+            found.applied = apply(database_url, [one.index for one in found.recommendations])
+    except AdviseError as error:
+        raise CommandError(str(error)) from None
+    _show(found, form)
+    if any(not one.done for one in found.applied):
+        raise typer.Exit(1)
+
+
+def _show(found: Advice, form: str) -> None:
+    if form == "json":
+        show_json(as_json(found))
+        return
+    typer.echo(write(found, form))
+    if form != "report":
+        for line in applied_lines(found):
+            typer.echo(line, err=True)

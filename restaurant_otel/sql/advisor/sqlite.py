@@ -1,0 +1,207 @@
+"""What SQLite does with indexes: tried on a copy, because its planner knows no cost that could be asked for.
+
+The copy holds all candidates; those that are not to be tried are taken out of its schema table and put back later, which
+moves no page. So one copy tries any set of them. What is measured is the thread's CPU time, the least of several runs,
+once for each plan of a statement: sets of indexes that lead to the same plan cost the same. The copy's statistics are
+made from a sample, as ``PRAGMA optimize`` would.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from restaurant_otel.sql.advisor.access import STATEMENT_SECONDS
+from restaurant_otel.sql.advisor.definition import create_index, quoted_table
+from restaurant_otel.sql.advisor.model import Index, Read
+from restaurant_otel.sql.lexing import LITERAL, quoting, tokens
+
+MOST_BYTES: Final = 4 * 2**30
+"""A larger database is not copied."""
+ANALYSIS_ROWS: Final = 1_000
+RUNS: Final = 3
+VARIANTS: Final = 3
+"""Sets of values that a statement is tried with; each is measured, so fewer than elsewhere."""
+NOISE: Final = 0.1
+"""A plan that is quicker by less than this part is not taken to be quicker at all."""
+_WRITTEN: Final = 500
+_LEAST_WRITE_SECONDS: Final = 5e-7
+
+
+def why_not(path: Path) -> str | None:
+    """What keeps the database from being copied; None if nothing does."""
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        return f"the database is too large to try indexes on a copy ({size / 2**30:.1f} GiB)"
+    if shutil.disk_usage(tempfile.gettempdir()).free < 4 * size + 2**26:
+        return "there is too little room in the temporary folder for a copy with indexes"
+    return None
+
+
+@contextmanager
+def trial(path: Path, candidates: Sequence[Index], dialect: Any) -> Iterator[Trial]:
+    """A copy of the database in the temporary folder, gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="restaurant-otel-advise-") as folder:
+        with closing(sqlite3.connect(Path(folder) / "copy.sqlite3", isolation_level=None)) as copy:
+            with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as source:
+                source.backup(copy)
+            yield Trial(copy, candidates, dialect)
+
+
+class Trial:
+    """A `WhatIf` on a copy that holds all `candidates`. Of one thread."""
+
+    method = "trial on a copy"
+    unit = "seconds"
+
+    def __init__(self, copy: sqlite3.Connection, candidates: Sequence[Index], dialect: Any) -> None:
+        self._copy = copy
+        self._dialect = dialect
+        self._sizes: dict[Index, int] = {}
+        self._times: dict[tuple[str, tuple[str, ...]], float] = {}
+        self._writes: dict[Index, float] = {}
+        self._deadline = 0.0
+        copy.set_progress_handler(self._is_late, 100_000)
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -262144", "foreign_keys = OFF"):
+            copy.execute(f"PRAGMA {pragma}")
+        self._hidden: dict[Index, tuple[Any, ...]] = {}
+        self._make(candidates)
+
+    def cost(self, read: Read, indexes: frozenset[Index]) -> float:
+        """Seconds, on average over the variants."""
+        variants = _some(read.variants)
+        return sum(self._time(variant, indexes) for variant in variants) / len(variants)
+
+    def plan(self, read: Read, indexes: frozenset[Index]) -> tuple[str, ...]:
+        """EXPLAIN QUERY PLAN of the variant in the middle."""
+        self._show(indexes)
+        return tuple(self._plan(read.variants[len(read.variants) // 2]))
+
+    def size(self, index: Index) -> int:
+        """Bytes of the pages that the index took."""
+        return self._sizes[index]
+
+    def write_cost(self, index: Index) -> float:
+        """Seconds for one row: of updates that move nothing, with the index less without it, and rolled back."""
+        known = self._writes.get(index)
+        if known is None:
+            with_it, without = self._update(index, frozenset([index])), self._update(index, frozenset())
+            # An update takes the old entry out and puts a new one in: two changes.
+            known = self._writes[index] = max(_LEAST_WRITE_SECONDS, (with_it - without) / _WRITTEN / 2)
+        return known
+
+    # --- which indexes there are ---
+
+    def _make(self, candidates: Iterable[Index]) -> None:
+        page = self._one("PRAGMA page_size")
+        self._allow(20 * STATEMENT_SECONDS)
+        for index in candidates:
+            before = self._one("PRAGMA page_count")
+            self._copy.execute(create_index(index, self._dialect))
+            self._sizes[index] = page * (self._one("PRAGMA page_count") - before)
+        self._copy.execute(f"PRAGMA analysis_limit = {ANALYSIS_ROWS}")
+        self._copy.execute("ANALYZE")
+
+    def _show(self, indexes: frozenset[Index]) -> None:
+        """Have exactly these of the candidates in the schema."""
+        hide = [one for one in self._sizes if one not in indexes and one not in self._hidden]
+        show = [one for one in indexes if one in self._hidden]
+        if not hide and not show:
+            return
+        self._copy.execute("PRAGMA writable_schema = ON")
+        for index in hide:
+            row = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master WHERE type = 'index' AND name = ?"
+            self._hidden[index] = self._copy.execute(row, (index.name,)).fetchone()
+            self._copy.execute("DELETE FROM sqlite_master WHERE type = 'index' AND name = ?", (index.name,))
+        for index in show:
+            self._copy.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", self._hidden.pop(index))
+        self._copy.execute("PRAGMA writable_schema = RESET")
+
+    # --- measuring ---
+
+    def _time(self, statement: str, indexes: frozenset[Index]) -> float:
+        bare = self._time_of_plan(statement, frozenset())
+        taken = self._time_of_plan(statement, indexes, 2 * bare)
+        return bare if (1 - NOISE) * bare < taken < bare else taken
+
+    def _time_of_plan(
+        self, statement: str, indexes: frozenset[Index], enough: float = float("inf")
+    ) -> float:
+        self._show(indexes)
+        key = statement, tuple(self._plan(statement))
+        if key not in self._times:
+            self._times[key] = self._measured(statement, enough)
+        return self._times[key]
+
+    def _measured(self, statement: str, enough: float) -> float:
+        """The least of several runs; of one, where that took more than `enough` to lose."""
+        least, spent = float("inf"), 0.0
+        for _ in range(RUNS):
+            self._allow(STATEMENT_SECONDS)
+            begin = time.thread_time()
+            for _ in self._copy.execute(statement):
+                pass
+            taken = time.thread_time() - begin
+            least, spent = min(least, taken), spent + taken
+            if spent > 1.0 or taken > enough:
+                break
+        return least
+
+    def _update(self, index: Index, present: frozenset[Index]) -> float:
+        self._show(present)
+        table = quoted_table(index.table, self._dialect)
+        quote_name = self._dialect.identifier_preparer.quote
+        settings = ", ".join(f"{quote_name(name)} = {quote_name(name)}" for name in index.columns)
+        step = max(1, self._one(f"SELECT count(*) FROM {table}") // _WRITTEN)  # noqa: S608 - a table's own name
+        where = f"rowid IN (SELECT rowid FROM {table} WHERE rowid % {step} = 0 LIMIT {_WRITTEN})"  # noqa: S608
+        least = float("inf")
+        self._allow(STATEMENT_SECONDS)
+        self._copy.execute("PRAGMA journal_mode = MEMORY")
+        try:
+            for _ in range(RUNS):
+                self._copy.execute("BEGIN")
+                begin = time.thread_time()
+                try:
+                    self._copy.execute(f"UPDATE {table} SET {settings} WHERE {where}")  # noqa: S608
+                    least = min(least, time.thread_time() - begin)
+                finally:
+                    self._copy.execute("ROLLBACK")
+        except sqlite3.Error:  # a trigger, or a table without rowid: the floor has to do
+            return 0.0
+        return least
+
+    def _plan(self, statement: str) -> list[str]:
+        rows = self._copy.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+        depths = {0: -1}
+        lines = []
+        for number, parent, _, detail in rows:
+            depths[number] = depths.get(parent, -1) + 1
+            lines.append("  " * depths[number] + hidden(str(detail)))
+        return lines
+
+    def _allow(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._deadline
+
+    def _one(self, statement: str) -> int:
+        return int(self._copy.execute(statement).fetchone()[0])
+
+
+def _some(variants: Sequence[str]) -> Sequence[str]:
+    """`VARIANTS` of them, from all of the list."""
+    return variants[:: max(1, -(-len(variants) // VARIANTS))]
+
+
+def hidden(detail: str) -> str:
+    """A line of a plan without values, of which SQLite shows hardly any."""
+    rules = quoting("sqlite")
+    return "".join("?" if kind == LITERAL else token for kind, token in tokens(detail, rules))
