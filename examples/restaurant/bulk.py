@@ -1,9 +1,10 @@
 """The users and schedules of a chain at real size: 200,000 users and 1,000,000 shifts, loaded in well under a minute.
 
-``python -m examples.restaurant.bulk [--users N] [--indexes none|app]`` fills the database of `DATABASE_URL`, which must
-have no such tables yet. The same every time. By PostgreSQL's COPY (psycopg) or SQLite's executemany, and not by the ORM:
-that would take minutes. With ``--indexes none`` the tables have their primary keys only, for the index advisor to look at
-(`workload.sql` is what is asked of them, `indexes.sql` what the restaurant product itself came to have).
+``python -m examples.restaurant.bulk [--users N] [--indexes none|app]`` fills the database of `DATABASE_URL`, which
+must have no such tables yet. The same every time. By PostgreSQL's COPY (psycopg) or SQLite's executemany, and not
+by the ORM: that would take minutes. With ``--indexes none`` the tables have their primary keys only, for the index
+advisor to look at (`workload.sql` is what is asked of them, `indexes.sql` what the restaurant product itself came
+to have).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from examples.restaurant.database import database_url
-from examples.restaurant.models import Base, Branch, Schedule, User
+from examples.restaurant.models import Branch, Schedule, User
 from examples.restaurant.seed import CITIES, FIRST_NAMES, LAST_NAMES, SHIFTS
 
 USERS = 200_000
@@ -27,7 +28,7 @@ SHIFTS_A_USER = 5
 USERS_A_BRANCH = 100
 DAYS = 365
 FIRST_DAY = dt.date(2025, 1, 1)
-OPENED = dt.datetime(2020, 1, 1, 9)
+OPENED = dt.datetime.combine(dt.date(2020, 1, 1), dt.time(9))
 
 Rows = Iterator[tuple[Any, ...]]
 
@@ -91,7 +92,10 @@ def _bare() -> list[sa.Table]:
         sa.Table(
             table.name,
             metadata,
-            *(sa.Column(one.name, one.type, primary_key=one.primary_key, nullable=False) for one in table.columns),
+            *(
+                sa.Column(one.name, one.type, primary_key=one.primary_key, nullable=False)
+                for one in table.columns
+            ),
         )
         for table in tables()
     ]
@@ -138,7 +142,9 @@ def sync_engine(url: sa.URL) -> sa.Engine:
 def _main() -> None:
     parser = argparse.ArgumentParser(description="Fill an empty database with a chain of real size.")
     parser.add_argument("--users", type=int, default=USERS, help="how many users (default 200,000)")
-    parser.add_argument("--indexes", choices=("none", "app"), default="app", help="with the app's indexes, or none")
+    parser.add_argument(
+        "--indexes", choices=("none", "app"), default="app", help="with the app's indexes, or none"
+    )
     arguments = parser.parse_args()
     engine = sync_engine(database_url())
     try:

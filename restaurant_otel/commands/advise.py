@@ -20,11 +20,14 @@ app = typer.Typer(help="Advise on indexes.")
 @app.command(name="advise")
 def command(
     database_url: Annotated[
-        str, typer.Option(envvar="DATABASE_URL", help="The database; it is opened read-only.", show_envvar=True)
+        str,
+        typer.Option(envvar="DATABASE_URL", help="The database; it is opened read-only.", show_envvar=True),
     ] = "",
     workload: Annotated[
         str,
-        typer.Option("--from", help="'capture', 'pg_stat_statements', or a file of statements (.sql or .json)."),
+        typer.Option(
+            "--from", help="'capture', 'pg_stat_statements', or a file of statements (.sql or .json)."
+        ),
     ] = "pg_stat_statements",
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "report",
     against: Annotated[

@@ -52,12 +52,13 @@ def advise(
     """Which indexes would serve `workload` on `database`.
 
     `database` is a URL (text or SQLAlchemy's) or an engine, whose URL is used; it is opened read-only, with time-outs.
-    `workload` is statements, a file of them, ``"pg_stat_statements"`` or ``"capture"``: see `workload.py`. `against` is SQL of
-    CREATE INDEXes to be judged. With `what_if` False the database is not asked what an index would change.
+    `workload` is statements, a file of them, ``"pg_stat_statements"`` or ``"capture"``: see `workload.py`. `against`
+    is SQL of CREATE INDEXes to be judged. With `what_if` False the database is not asked what an index would change.
 
     Raises AdviseError, whose message is fit to be shown. Takes seconds; of any thread, not of an event loop.
     """
-    from restaurant_otel.sql.advisor import pipeline, workload as sources
+    from restaurant_otel.sql.advisor import pipeline
+    from restaurant_otel.sql.advisor import workload as sources
 
     return pipeline.run(database, sources.source(workload), against, what_if)
 

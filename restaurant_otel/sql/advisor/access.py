@@ -1,7 +1,7 @@
 """How the advisor opens a database: read-only, with time-outs, and by a driver that is not async.
 
-Every connection for advice goes through `read_only`: the session itself refuses to write, whatever is sent. `apply.py`
-alone opens another one.
+Every connection for advice goes through `read_only`: the session itself refuses to write, whatever is sent.
+`apply.py` alone opens another one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Makes indexes: the only part of the advisor that changes a database, and only when told to.
 
-One index at a time. On PostgreSQL CONCURRENTLY, so that the table stays writable; an index that is left invalid by a
-failure, of this run or an earlier one, is dropped, also concurrently. It waits at most `LOCK_SECONDS` for the table. After
-the first failure nothing more is tried. Each outcome carries the statement that undoes it.
+One index at a time. On PostgreSQL CONCURRENTLY, so that the table stays writable; an index that is left invalid by
+a failure, of this run or an earlier one, is dropped, also concurrently. It waits at most `LOCK_SECONDS` for the
+table. After the first failure nothing more is tried. Each outcome carries the statement that undoes it.
 """
 
 from __future__ import annotations
@@ -32,12 +32,11 @@ def make(database: str | Any, indexes: Iterable[Index]) -> list[Applied]:
     outcomes: list[Applied] = []
     try:
         with suppress_instrumentation(), opened(engine) as connection:
-            bare = connection.execution_options(no_parameters=True)
-            if bare.dialect.name == "postgresql":
-                bare.exec_driver_sql(f"SET lock_timeout = {int(LOCK_SECONDS * 1000)}")
-                bare.exec_driver_sql("SET statement_timeout = 0")
+            if connection.dialect.name == "postgresql":
+                _send(connection, f"SET lock_timeout = {int(LOCK_SECONDS * 1000)}")
+                _send(connection, "SET statement_timeout = 0")
             for index in indexes:
-                outcomes.append(_make(bare, index))
+                outcomes.append(_make(connection, index))
                 if not outcomes[-1].done:
                     break
     finally:
@@ -51,11 +50,11 @@ def _make(connection: sa.Connection, index: Index) -> Applied:
     begin = time.monotonic()
     try:
         if concurrently and _is_valid(connection, index) is False:
-            connection.exec_driver_sql(undo)  # an earlier attempt failed half-way
-        connection.exec_driver_sql(create_index(index, connection.dialect, concurrently=concurrently))
+            _send(connection, undo)  # an earlier attempt failed half-way
+        _send(connection, create_index(index, connection.dialect, concurrently=concurrently))
         if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql("PRAGMA analysis_limit = 1000")
-            connection.exec_driver_sql(f"ANALYZE {quoted_table(index.table, connection.dialect)}")
+            _send(connection, "PRAGMA analysis_limit = 1000")
+            _send(connection, f"ANALYZE {quoted_table(index.table, connection.dialect)}")
     except SQLAlchemyError as error:
         _clean(connection, index, undo)
         return Applied(index, False, time.monotonic() - begin, undo, failure(error))
@@ -72,15 +71,19 @@ def _clean(connection: sa.Connection, index: Index, undo: str) -> None:
     with suppress(SQLAlchemyError):
         connection.rollback()
         if _is_valid(connection, index) is False:
-            connection.exec_driver_sql(undo)
+            _send(connection, undo)
 
 
 def _is_valid(connection: sa.Connection, index: Index) -> bool | None:
     """Whether PostgreSQL's index of this name is valid; None where there is none on its table."""
-    quoted = quoted_table(index.table, connection.dialect).replace("'", "''")
-    name = index.name.replace("'", "''")
-    found = connection.exec_driver_sql(
+    asked = sa.text(
         "SELECT x.indisvalid FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid "
-        f"WHERE x.indrelid = to_regclass('{quoted}') AND i.relname = '{name}'"  # noqa: S608 - quoted above
-    ).one_or_none()
+        "WHERE x.indrelid = to_regclass(:table) AND i.relname = :name"
+    )
+    names = {"table": quoted_table(index.table, connection.dialect), "name": index.name}
+    found = connection.execute(asked, names).one_or_none()
     return None if found is None else bool(found[0])
+
+
+def _send(connection: sa.Connection, statement: str) -> None:
+    connection.exec_driver_sql(statement, execution_options={"no_parameters": True})

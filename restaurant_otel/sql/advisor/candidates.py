@@ -1,8 +1,8 @@
 """Indexes worth trying: for each table of each statement, from its equalities E, ranges R and order O.
 
-Alone every column of E, R and the first of O; then E together (the column with most distinct values first, because that
-one serves other statements too), E with one range after it, E with the order after it, and the same with a join's column
-before or after. A range ends what an index can narrow down, so it always comes after the equalities.
+Alone every column of E, R and the first of O; then E together (the column with most distinct values first, because
+that one serves other statements too), E with one range after it, E with the order after it, and the same with a
+join's column before or after. A range ends what an index can narrow down, so it always comes after the equalities.
 
 What an existing index begins with is dropped.
 """
@@ -14,6 +14,8 @@ from typing import Final
 
 from restaurant_otel.sql.advisor.model import Index, Key, Table, Wish
 
+LEAST_ROWS: Final = 200
+"""A smaller table is read as quickly as an index."""
 MOST_COLUMNS: Final = 4
 """Columns of an index; more gain little and cost with every write."""
 PATTERN_OPERATORS: Final = "text_pattern_ops"
@@ -25,6 +27,8 @@ def candidates(wishes: Iterable[Wish], tables: Mapping[str, Table], dialect: str
     taken = {existing.name for table in tables.values() for existing in table.existing}
     for wish in wishes:
         table = tables[wish.table]
+        if 0 <= table.rows < LEAST_ROWS:
+            continue
         for keys in _keys(wish, table, dialect):
             index = Index(wish.table, keys[:MOST_COLUMNS])
             if not any(existing.covers(index) for existing in table.existing):
@@ -34,14 +38,18 @@ def candidates(wishes: Iterable[Wish], tables: Mapping[str, Table], dialect: str
 
 def _keys(wish: Wish, table: Table, dialect: str) -> Iterator[tuple[Key, ...]]:
     # By a column that is unique one row is found, and an index has that already; behind it nothing is left to narrow.
-    unique = {one.columns[0] for one in table.existing if one.unique and one.is_plain and len(one.columns) == 1}
+    unique = {
+        one.columns[0] for one in table.existing if one.unique and one.is_plain and len(one.columns) == 1
+    }
     if not unique.isdisjoint(wish.equal):
         return
     spread = {column: -table.distinct.get(column, 0.0) for column in (*wish.equal, *wish.joined)}
     equal = sorted(wish.equal, key=lambda column: (spread[column], column))
     joined = sorted(set(wish.joined) - unique, key=lambda column: (spread[column], column))
-    ends = [(Key(column),) for column in wish.ranges]
-    if dialect == "postgresql":  # elsewhere LIKE cannot use an index, or not without a collation that we do not choose
+    ends: list[tuple[Key, ...]] = [(Key(column),) for column in wish.ranges]
+    if (
+        dialect == "postgresql"
+    ):  # elsewhere LIKE cannot use an index, or not without a collation that we do not choose
         ends += [(Key(column, operators=PATTERN_OPERATORS),) for column in wish.patterns]
     if wish.order:
         ends += [wish.order, wish.order[:1]]

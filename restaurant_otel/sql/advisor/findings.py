@@ -1,6 +1,7 @@
-"""What is wrong with the indexes that are there: duplicates, prefixes of others, unused ones, foreign keys without one.
+"""What is wrong with the indexes that are there: duplicates, prefixes, unused ones, foreign keys without one.
 
-Only reported, never acted upon: an index may be unused here and needed on a replica, and statistics may have been reset.
+Only reported, never acted upon: an index may be unused here and needed on a replica, and statistics may have been
+reset.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ LEAST_UNUSED_BYTES: Final = 100 * 2**10
 
 def findings(tables: Iterable[Table]) -> list[Finding]:
     """All that was found, table by table."""
-    return [finding for table in tables for finding in (*_superfluous(table), *_unused(table), *_unindexed(table))]
+    return [
+        finding for table in tables for finding in (*_superfluous(table), *_unused(table), *_unindexed(table))
+    ]
 
 
 def _superfluous(table: Table) -> Iterator[Finding]:
@@ -35,12 +38,20 @@ def _superfluous(table: Table) -> Iterator[Finding]:
             if not one.unique and _keys(other)[: len(one.columns)] == _keys(one) and not same:
                 told.add(one.name)
                 yield Finding(
-                    "redundant", table.name, one.name, f"its columns are the first of {other.name} ({_list(other)})"
+                    "redundant",
+                    table.name,
+                    one.name,
+                    f"its columns are the first of {other.name} ({_list(other)})",
                 )
                 break
     for one in table.existing:
         if not one.valid:
-            yield Finding("invalid", table.name, one.name, "left by a CREATE INDEX CONCURRENTLY that failed; it only costs")
+            yield Finding(
+                "invalid",
+                table.name,
+                one.name,
+                "left by a CREATE INDEX CONCURRENTLY that failed; it only costs",
+            )
 
 
 def _keys(one: Existing) -> list[tuple[str | None, bool]]:
@@ -55,7 +66,8 @@ def _unused(table: Table) -> Iterator[Finding]:
     for one in table.existing:
         upholds = one.primary or one.unique or one.constraint
         if one.scans == 0 and one.valid and not upholds and (one.size or 0) >= LEAST_UNUSED_BYTES:
-            why = f"never read since the statistics began ({(one.size or 0) / 2**20:.1f} MB); ask replicas before dropping it"
+            size = f"{(one.size or 0) / 2**20:.1f} MB"
+            why = f"never read since the statistics began ({size}); ask replicas before dropping it"
             yield Finding("unused", table.name, one.name, why)
 
 

@@ -1,7 +1,8 @@
 """An estimate for databases that cannot be asked: how many rows a statement reads, by what is known of its columns.
 
-Nothing is proven by it, and the report says so. A table without a fitting index costs its rows; an index costs a way down
-and four times the rows that its keys leave, because they are read here and there, and never more than the table.
+Nothing is proven by it, and the report says so. A table without a fitting index costs its rows; an index costs a
+way down and four times the rows that its keys leave, because they are read here and there, and never more than the
+table.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class Heuristic:
         for name in read.tables:
             for wish in [wish for wish in read.wishes if wish.table == name] or [Wish(name)]:
                 cost, used = self._best(wish, indexes)
-                lines.append(f"{'scan of ' + name if used is None else f'{used} of {name}'}  (rows={cost:.0f}, estimated)")
+                lines.append(
+                    f"{'scan of ' + name if used is None else f'{used} of {name}'}  (rows={cost:.0f}, estimated)"
+                )
         return tuple(lines)
 
     def size(self, index: Index) -> int:
@@ -54,7 +57,9 @@ class Heuristic:
     def _best(self, wish: Wish, indexes: frozenset[Index]) -> tuple[float, str | None]:
         table = self._tables[wish.table]
         rows = max(1, table.rows)
-        matching = rows * math.prod(self._part(table, column) for column in wish.equal) * RANGE ** len(wish.ranges)
+        matching = (
+            rows * math.prod(self._part(table, column) for column in wish.equal) * RANGE ** len(wish.ranges)
+        )
         best: tuple[float, str | None] = rows + (SORT * matching if wish.order else 0.0), None
         offered: list[tuple[str, Sequence[str]]] = [
             (index.name, index.columns) for index in indexes if index.table == wish.table

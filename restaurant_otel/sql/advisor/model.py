@@ -1,8 +1,8 @@
 """What the advisor's parts hand to each other: plain data, no database and no parser.
 
 A `Table` is what the database has, a `Statement` what is asked of it and how often, an `Index` what could be added.
-`Advice` is the outcome: `report.py` writes it out. Nothing of it carries a value of a parameter or a literal, but for
-`Read.variants`, which never leave the process.
+`Advice` is the outcome: `report.py` writes it out. Nothing of it carries a value of a parameter or a literal, but
+for `Read.variants`, which never leave the process.
 """
 
 from __future__ import annotations
@@ -128,6 +128,9 @@ class Table:
     name: str
     columns: tuple[str, ...]
     rows: int = 0
+    """-1: not known."""
+    analysed: bool = True
+    """Whether the planner knows anything of it."""
     existing: list[Existing] = field(default_factory=list)
     foreign_keys: list[ForeignKey] = field(default_factory=list)
     distinct: dict[str, float] = field(default_factory=dict)
@@ -189,7 +192,9 @@ class Write:
 
     def touches(self, index: Index) -> bool:
         """Whether it has to change `index` too."""
-        return self.table == index.table and (self.columns is None or not self.columns.isdisjoint(index.columns))
+        return self.table == index.table and (
+            self.columns is None or not self.columns.isdisjoint(index.columns)
+        )
 
 
 # --- what comes out ----------------------------------------------------------------------------------
@@ -241,8 +246,10 @@ class ReadAdvice:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something about what is there already. `kind` is ``duplicate``, ``redundant``, ``unused``, ``invalid`` or
-    ``foreign key``; nothing of it is ever applied."""
+    """Something about what is there already, which is never acted upon.
+
+    `kind` is ``duplicate``, ``redundant``, ``unused``, ``invalid`` or ``foreign key``.
+    """
 
     kind: str
     table: str

@@ -1,18 +1,13 @@
 """From a workload to advice: the parts put together.
 
-    access      opens the database, read-only
-    schema      tells what it has
-    workload    tells what is asked of it
-    reading     understands that
-    values      finds values to try it with
-    candidates  thinks of indexes
-    what-if     one of postgresql, sqlite, heuristic: what each would change
-    selection   takes the best
-    findings    looks at what is there already
+access opens the database, read-only schema tells what it has workload tells what is asked of it reading understands
+that values finds values to try it with candidates thinks of indexes what-if one of postgresql, sqlite, heuristic:
+what each would change selection takes the best findings looks at what is there already
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -26,7 +21,6 @@ from restaurant_otel.sql.advisor.candidates import candidates
 from restaurant_otel.sql.advisor.findings import findings
 from restaurant_otel.sql.advisor.model import (
     Advice,
-    AdviseError,
     Index,
     Read,
     ReadAdvice,
@@ -59,14 +53,16 @@ def run(url: str | sa.URL | Any, workload: Workload, against: str | None, what_i
         reads, skipped = _reads(understood, samples, connection.dialect.name)
         wishes = [wish for read in reads for wish in read.wishes]
         tried = candidates(wishes, tables, connection.dialect.name)
-        judged = [Index(*one) for one in proposed(against, tables, connection.dialect.name)] if against else []
+        judged = (
+            [Index(*one) for one in proposed(against, tables, connection.dialect.name)] if against else []
+        )
         everything = list(dict.fromkeys([*tried, *(one for one in judged if not _is_there(one, tables))]))
         notes: list[str] = []
         with _asked(connection, address, everything, tables, what_if, notes) as oracle:
             reads, refused = _answered(reads, oracle)
             bill = Bill(reads, understood.writes, oracle)
             chosen = select(tried, bill, oracle.size)
-            notes += _remarks(connection, tables, reads, understood.writes)
+            notes += _remarks(tables, reads, understood.writes)
             advice = Advice(
                 system=connection.dialect.name,
                 database=_name(address),
@@ -100,7 +96,7 @@ def _know(connection: sa.Connection, tables: dict[str, Table], understood: Under
                 if slot.table is not None and slot.column is not None:
                     wanted.setdefault(slot.table, set()).add(slot.column)
     for name, table in tables.items():
-        if table.rows <= 0 and (name in wanted or table.foreign_keys) and connection.dialect.name != "postgresql":
+        if table.rows <= 0 and (name in wanted or table.foreign_keys):
             table.rows = count_rows(connection, table)
     samples = {}
     for name, columns in wanted.items():
@@ -109,14 +105,16 @@ def _know(connection: sa.Connection, tables: dict[str, Table], understood: Under
     return samples
 
 
-def _reads(understood: Understood, samples: dict[str, Sample], dialect: str) -> tuple[list[Read], list[Skipped]]:
+def _reads(
+    understood: Understood, samples: dict[str, Sample], dialect: str
+) -> tuple[list[Read], list[Skipped]]:
     reads, skipped = [], []
     for number, shape in enumerate(understood.shapes[:MOST_STATEMENTS], 1):
         read = Read(number, shape.shown, shape.calls, tuple(shape.routes), tuple(shape.tables), shape.wishes)
         _fill(read, shape, samples)
         if not read.variants and dialect == "postgresql":
             read.generic, read.parameters = generic(shape.templates[0]), len(shape.templates[0].slots)
-        if read.variants or read.generic is not None or dialect not in {"sqlite"}:
+        if read.variants or read.generic is not None or dialect != "sqlite":
             reads.append(read)
         else:
             skipped.append(Skipped(shape.shown, "no values were to be had for its parameters"))
@@ -165,19 +163,17 @@ def _answered(reads: list[Read], oracle: WhatIf) -> tuple[list[Read], list[Skipp
     for read in reads:
         try:
             oracle.cost(read, frozenset())
-        except (SQLAlchemyError, sqlite.sqlite3.Error) as error:
+        except (SQLAlchemyError, sqlite3.Error) as error:
             refused.append(Skipped(read.shown, f"the database has no plan for it: {failure(error)}"))
         else:
             fine.append(read)
     return fine, refused
 
 
-def _remarks(
-    connection: sa.Connection, tables: dict[str, Table], reads: list[Read], writes: list[Write]
-) -> Iterator[str]:
+def _remarks(tables: dict[str, Table], reads: list[Read], writes: list[Write]) -> Iterator[str]:
     used = sorted({name for read in reads for name in read.tables})
-    fresh = [name for name in used if tables[name].rows < 0]
-    if fresh and connection.dialect.name == "postgresql":
+    fresh = [name for name in used if not tables[name].analysed and tables[name].rows]
+    if fresh:
         yield f"Never analysed, so their plans are guesses (run ANALYZE): {', '.join(fresh)}."
     if guessed := [read.number for read in reads if read.generic is not None]:
         yield f"Planned without values, as a generic plan: statements {', '.join(map(str, guessed))}."
@@ -223,6 +219,3 @@ def _name(address: sa.URL) -> str | None:
     """The database's name, without folders, host, user or password."""
     name = address.database
     return name.rpartition("/")[2].rpartition("\\")[2] if name else None
-
-
-__all__ = ["AdviseError", "run"]

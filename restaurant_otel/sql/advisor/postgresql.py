@@ -1,4 +1,4 @@
-"""What PostgreSQL would do with indexes it does not have: hypopg's hypothetical ones, asked by EXPLAIN without ANALYZE.
+"""What PostgreSQL would do with indexes it does not have: hypopg's, by EXPLAIN without ANALYZE.
 
 Hypothetical indexes live in our session's memory alone. Partial ones are never tried: they crash the server
 (https://github.com/HypoPG/hypopg/issues/116).
@@ -21,6 +21,8 @@ _CONDITIONS: Final = (
     "Group Key",
 )  # fmt: skip
 
+_HYPOTHETICAL: Final = sa.text("SELECT indexrelid, indexname FROM hypopg_create_index(:made)")
+
 
 def why_not(connection: sa.Connection) -> str | None:
     """What keeps hypopg from being used and how to get it; None if nothing does."""
@@ -30,8 +32,9 @@ def why_not(connection: sa.Connection) -> str | None:
     if found is None:
         major = int(connection.execute(sa.text("SHOW server_version_num")).scalar_one()) // 10_000
         return (
-            f"hypopg is not installed on the server (Debian, Ubuntu: apt-get install postgresql-{major}-hypopg; then, in "
-            "this database and as a superuser: CREATE EXTENSION hypopg)"
+            "hypopg is not installed on the server "
+            f"(Debian, Ubuntu: apt-get install postgresql-{major}-hypopg; then, in this database and as a superuser: "
+            "CREATE EXTENSION hypopg)"
         )
     if found[0] is None:
         return "hypopg is not enabled in this database (as a superuser: CREATE EXTENSION hypopg)"
@@ -45,12 +48,14 @@ class HypoPG:
     unit = "planner cost"
 
     def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection.execution_options(no_parameters=True)
+        self._connection = connection
         self._present: dict[Index, tuple[int, str]] = {}
         self._sizes: dict[Index, int] = {}
         self._send("SELECT hypopg_reset()")
         self._send("SET plan_cache_mode = force_generic_plan")
-        settings = "SELECT current_setting('random_page_cost')::float8, current_setting('cpu_operator_cost')::float8"
+        settings = (
+            "SELECT current_setting('random_page_cost')::float8, current_setting('cpu_operator_cost')::float8"
+        )
         page, operator = self._send(settings).one()
         # One leaf page somewhere in the index, and the way down to it as the planner counts it.
         self._write_cost = float(page) + 3 * 50 * float(operator)
@@ -69,7 +74,7 @@ class HypoPG:
         return tuple(_lines(plans[len(plans) // 2], names, 0))
 
     def size(self, index: Index) -> int:
-        """hypopg's estimate, without what a real index keeps free or bloats to."""
+        """Hypopg's estimate, without what a real index keeps free or bloats to."""
         if index not in self._sizes:
             self._suppose(frozenset([*self._present, index]))
             oid = self._present[index][0]
@@ -85,11 +90,8 @@ class HypoPG:
             self._send(f"SELECT hypopg_drop_index({self._present.pop(index)[0]})")
         for index in indexes:
             if index not in self._present:
-                # In a dollar quote of ours, which no identifier of a sane schema holds.
-                made = create_index(index, self._connection.dialect)
-                oid, name = self._send(
-                    f"SELECT indexrelid, indexname FROM hypopg_create_index($hypothetical${made}$hypothetical$)"
-                ).one()
+                made = {"made": create_index(index, self._connection.dialect)}
+                oid, name = self._connection.execute(_HYPOTHETICAL, made).one()
                 self._present[index] = int(oid), str(name)
 
     def _plans(self, read: Read) -> list[dict[str, Any]]:
@@ -109,7 +111,8 @@ class HypoPG:
 
     def _send(self, statement: str) -> Any:
         try:
-            return self._connection.exec_driver_sql(statement)
+            # Without parameters, the driver leaves every % alone.
+            return self._connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
         except SQLAlchemyError:
             self._connection.rollback()
             raise

@@ -1,9 +1,9 @@
 """Statements understood: by which columns of which tables an index could help, and what the workload writes.
 
-The one part that knows the parser, sqlglot, which is imported here and only when somebody asks for advice. Parameters of
-every style are replaced by marked strings before parsing, so the parser sees plain SQL; each becomes a `Slot` that says
-which column it is compared with, for `values.py` to find something to put there. What is not understood is skipped with
-a reason: nothing is guessed.
+The one part that knows the parser, sqlglot, which is imported here and only when somebody asks for advice.
+Parameters of every style are replaced by marked strings before parsing, so the parser sees plain SQL; each becomes
+a `Slot` that says which column it is compared with, for `values.py` to find something to put there. What is not
+understood is skipped with a reason: nothing is guessed.
 
 Predicates below OR and NOT, and columns within functions, wish for nothing: no plain index helps them.
 """
@@ -30,8 +30,11 @@ _MARK: Final = "restaurant-otel-value-"
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A parameter of a statement. `use` is ``equal``, ``many``, ``low``, ``high``, ``pattern``, ``limit`` or
-    ``offset``, or None where its place says nothing about its value."""
+    """A parameter of a statement.
+
+    `use` is ``equal``, ``many``, ``low``, ``high``, ``pattern``, ``limit`` or ``offset``, or None where its place says
+    nothing about its value.
+    """
 
     number: int
     use: str | None = None
@@ -91,7 +94,7 @@ def understand(statements: Iterable[Statement], tables: Mapping[str, Table], dia
             shown = read(statement.text, rules).text
             try:
                 _Reader(names, dialect, rules).read(statement, shown, shapes, writes)
-            except _NotUnderstood as reason:
+            except _NotUnderstoodError as reason:
                 skipped.setdefault(shown, Skipped(shown, str(reason)))
     return Understood(list(shapes.values()), writes, list(skipped.values()))
 
@@ -107,10 +110,12 @@ def proposed(text: str, tables: Mapping[str, Table], dialect: str) -> list[tuple
         except sqlglot.errors.SqlglotError:
             raise AdviseError("the proposed indexes are not SQL that can be read") from None
         for tree in filter(None, trees):
-            index = tree.find(exp.Index) if isinstance(tree, exp.Create) else None
+            index: Any = tree.find(exp.Index) if isinstance(tree, exp.Create) else None
             table = names.table(index.args.get("table")) if index is not None else None
             if table is None:
-                raise AdviseError("the proposed indexes: each statement must be CREATE INDEX on a table that exists")
+                raise AdviseError(
+                    "the proposed indexes: each statement must be CREATE INDEX on a table that exists"
+                )
             keys = []
             for one in index.args["params"].args.get("columns") or ():
                 part = one.this if isinstance(one, exp.Ordered) else one
@@ -122,7 +127,7 @@ def proposed(text: str, tables: Mapping[str, Table], dialect: str) -> list[tuple
     return found
 
 
-class _NotUnderstood(Exception):
+class _NotUnderstoodError(Exception):
     """Why a statement is skipped; the message holds nothing of its text."""
 
 
@@ -185,24 +190,29 @@ class _Reader:
         self._exp = self._glot.exp
 
     def read(self, statement: Statement, shown: str, shapes: dict[str, Shape], writes: list[Write]) -> None:
-        if len(statement.text) > MOST_READ or statement.text.rstrip().endswith(_CUT) and "VALUES" not in shown:
-            raise _NotUnderstood("its text is cut")
+        if len(statement.text) > MOST_READ or (
+            statement.text.rstrip().endswith(_CUT) and "VALUES" not in shown
+        ):
+            raise _NotUnderstoodError("its text is cut")
         text, count = self._marked(statement.text)
         exp, tree = self._exp, self._parsed(text)
         if isinstance(tree, exp.Query):
             if tree.find(exp.Insert, exp.Update, exp.Delete, exp.Into) is not None:
-                raise _NotUnderstood("it writes within a query")
+                raise _NotUnderstoodError("it writes within a query")
         elif isinstance(tree, exp.Insert | exp.Update | exp.Delete):
             rewritten = self._write(tree, statement, writes)
             if rewritten is None:
                 return
             tree, text = rewritten, rewritten.sql(dialect=self._dialect)
         else:
-            raise _NotUnderstood("it neither reads nor writes rows")
+            raise _NotUnderstoodError("it neither reads nor writes rows")
         tables, wishes, slots = self._query(tree)
         if not tables:
-            raise _NotUnderstood("it names no table of this database")
-        template = Template(text, [slots.get(number, Slot(number)) for number in range(count) if Template.mark(number) in text])
+            raise _NotUnderstoodError("it names no table of this database")
+        template = Template(
+            text,
+            [slots.get(number, Slot(number)) for number in range(count) if Template.mark(number) in text],
+        )
         shape = shapes.get(shown)
         if shape is None:
             shape = shapes[shown] = Shape(shown, 0.0, [])
@@ -228,9 +238,9 @@ class _Reader:
         try:
             trees = [tree for tree in self._glot.parse(text, read=self._dialect) if tree is not None]
         except (self._glot.errors.SqlglotError, RecursionError):
-            raise _NotUnderstood("the parser does not understand it") from None
+            raise _NotUnderstoodError("the parser does not understand it") from None
         if len(trees) != 1:
-            raise _NotUnderstood("it is not one statement")
+            raise _NotUnderstoodError("it is not one statement")
         return trees[0]
 
     # --- what is written ---
@@ -241,16 +251,25 @@ class _Reader:
         target = tree.this.this if isinstance(tree.this, exp.Schema) else tree.this
         table = self._names.table(target) if isinstance(target, exp.Table) else None
         if table is None:
-            raise _NotUnderstood("it names no table of this database")
+            raise _NotUnderstoodError("it names no table of this database")
         columns, rows = None, 1
         if isinstance(tree, exp.Update):
-            named = (self._names.column(table, one.this.name) for one in tree.expressions if isinstance(one, exp.EQ))
+            named = (
+                self._names.column(table, one.this.name)
+                for one in tree.expressions
+                if isinstance(one, exp.EQ)
+            )
             columns = frozenset(name for name in named if name is not None)
         elif isinstance(tree, exp.Insert) and isinstance(tree.expression, exp.Values):
             rows = max(1, len(tree.expression.expressions))
         writes.append(Write(table, statement.calls * rows, columns))
         where = tree.args.get("where")
-        if isinstance(tree, exp.Insert) or where is None or tree.args.get("using") or tree.find(exp.From) is not None:
+        if (
+            isinstance(tree, exp.Insert)
+            or where is None
+            or tree.args.get("using")
+            or tree.find(exp.From) is not None
+        ):
             return None
         return exp.select("1").from_(target.copy()).where(where.this.copy())
 
@@ -260,7 +279,7 @@ class _Reader:
         try:
             scopes = self._glot.optimizer.scope.traverse_scope(tree)
         except (self._glot.errors.SqlglotError, RecursionError):
-            raise _NotUnderstood("the parser does not understand it") from None
+            raise _NotUnderstoodError("the parser does not understand it") from None
         tables: list[str] = []
         wishes: list[Wish] = []
         slots: dict[int, Slot] = {}
@@ -314,15 +333,16 @@ class _Select:
             self._note(part, wanted)
         self._note_order(wanted)
         return [
-            wish for wish in wanted.values() if wish.equal or wish.joined or wish.ranges or wish.patterns or wish.order
+            wish
+            for wish in wanted.values()
+            if wish.equal or wish.joined or wish.ranges or wish.patterns or wish.order
         ]
 
     def _conjuncts(self) -> Iterator[Any]:
         select = self._scope.expression
         conditions = [select.args["where"].this] if select.args.get("where") else []
-        for join in select.args.get("joins") or ():
-            if join.args.get("on") is not None:
-                conditions.append(join.args["on"])
+        joins = (join.args.get("on") for join in select.args.get("joins") or ())
+        conditions += [condition for condition in joins if condition is not None]
         for condition in conditions:
             condition = condition.unnest()
             parts = condition.flatten() if isinstance(condition, self._exp.And) else (condition,)

@@ -17,6 +17,7 @@ from restaurant_otel.sql.advisor.model import Advice, Index, Recommendation
 
 FORMATS: Final = ("report", "sql", "sqlalchemy", "alembic", "json")
 SHOWN_STATEMENT: Final = 160
+SHOWN_SKIPPED: Final = 3
 
 
 def write(advice: Advice, form: str) -> str:
@@ -44,12 +45,12 @@ def _report(advice: Advice) -> str:
         "trial on a copy": "proven by trial: measured on a copy of the database",
         "heuristic": "NOT proven: a heuristic from row counts and distinct values",
     }[advice.method]
+    cost = f"{_number(advice.before)} -> {_number(advice.after)}"
     lines = [
         f"Index advice for {advice.system} {advice.database or ''}".rstrip(),
         f"{proven}; {len(advice.reads)} statements that read",
         "",
-        f"Cost of the workload ({advice.unit}): {_number(advice.before)} -> {_number(advice.after)}  "
-        f"({advice.gain:.1%} less, writes included)",
+        f"Cost of the workload ({advice.unit}): {cost}, {advice.gain:.1%} less, writes included",
     ]
     if advice.method != "heuristic":
         what = "Planner cost is not time" if advice.method == "hypopg" else "A copy is not production"
@@ -61,11 +62,17 @@ def _report(advice: Advice) -> str:
     if advice.verdicts:
         lines += ["", "THE LIST THIS WAS HELD AGAINST"]
         for verdict in advice.verdicts:
-            lines.append(f"  {'agreed' if verdict.agrees else 'not advised'}: {verdict.index.label}: {verdict.why}")
+            lines.append(
+                f"  {'agreed' if verdict.agrees else 'not advised'}: {verdict.index.label}: {verdict.why}"
+            )
     lines += ["", "STATEMENTS"]
     for read in advice.reads:
         routes = f"  ({', '.join(read.routes)})" if read.routes else ""
-        cost = f"{_number(read.before)} -> {_number(read.after)}" if read.after != read.before else _number(read.before)
+        cost = (
+            f"{_number(read.before)} -> {_number(read.after)}"
+            if read.after != read.before
+            else _number(read.before)
+        )
         lines += ["", f"  [{read.number}] x {read.calls:g}{routes}: {cost}", f"      {_short(read.shown)}"]
         if read.plan_after == read.plan_before:
             lines += [f"      as now  {line}" for line in read.plan_before]
@@ -77,7 +84,7 @@ def _report(advice: Advice) -> str:
         lines += [f"  {one.kind}: {one.table}: {one.subject}: {one.why}" for one in advice.findings]
     if advice.skipped:
         lines += ["", "LEFT OUT"]
-        lines += [f"  {one.reason}: {_short(one.shown)}" for one in advice.skipped]
+        lines += _left_out(advice)
     lines += applied_lines(advice)
     return "\n".join(_printable(line) for line in lines)
 
@@ -99,11 +106,25 @@ def _recommended(advice: Advice, one: Recommendation) -> list[str]:
     size = "size unknown" if one.size is None else f"{one.size / 2**20:.1f} MB"
     lines = [
         f"  {_create(advice, one.index)};",
-        f"      saves {one.share:.1%} of the workload; {size}; each row written costs {_number(one.write_each)} more",
+        f"      saves {one.share:.1%} of the workload beside the others",
+        f"      {size}; each row written costs {_number(one.write_each)} more ({advice.unit})",
         f"      wins: statements {', '.join(map(str, one.reads)) or 'none by itself'}",
     ]
     if one.routes:
         lines.append(f"      routes: {', '.join(one.routes)}")
+    return lines
+
+
+def _left_out(advice: Advice) -> list[str]:
+    by_reason: dict[str, list[str]] = {}
+    for one in advice.skipped:
+        by_reason.setdefault(one.reason, []).append(_short(one.shown))
+    lines = []
+    for reason, texts in by_reason.items():
+        lines.append(f"  {len(texts)} because {reason}")
+        lines += [f"      {text}" for text in texts[:SHOWN_SKIPPED]]
+        if len(texts) > SHOWN_SKIPPED:
+            lines.append("      ...")
     return lines
 
 
@@ -118,7 +139,9 @@ def _short(text: str) -> str:
 
 
 def _printable(line: str) -> str:
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line
+    )
 
 
 # --- for programs ------------------------------------------------------------------------------------
@@ -138,7 +161,10 @@ def _sqlalchemy(advice: Advice) -> str:
     for one in advice.recommendations:
         index = one.index
         keys = [f'desc("{key.column}")' if key.descending else f'"{key.column}"' for key in index.keys]
-        lines += [f"# in __table_args__ of the model of {index.table}", f"Index({', '.join([repr_(index.name), *keys, *_operators(index)])})"]
+        lines += [
+            f"# in __table_args__ of the model of {index.table}",
+            f"Index({', '.join([repr_(index.name), *keys, *_operators(index)])})",
+        ]
     return "\n".join(lines)
 
 
@@ -160,7 +186,10 @@ def _alembic(advice: Advice) -> str:
         f"# Made on {dt.datetime.now(dt.UTC).date().isoformat()} by restaurant-otel advise ({advice.method}).",
         "",
     ]
-    for function, write_one, order in (("upgrade", _op_create, indexes), ("downgrade", _op_drop, indexes[::-1])):
+    for function, write_one, order in (
+        ("upgrade", _op_create, indexes),
+        ("downgrade", _op_drop, indexes[::-1]),
+    ):
         lines += ["", f"def {function}() -> None:"]
         body = [write_one(index, concurrently) for index in order]
         if not body:
@@ -173,7 +202,10 @@ def _alembic(advice: Advice) -> str:
 
 
 def _op_create(index: Index, concurrently: bool) -> str:
-    keys = [f'sa.text({repr_(key.column + " DESC")})' if key.descending else repr_(key.column) for key in index.keys]
+    keys = [
+        f"sa.text({repr_(key.column + ' DESC')})" if key.descending else repr_(key.column)
+        for key in index.keys
+    ]
     schema, _, table = index.table.rpartition(".")
     words = [repr_(index.name), repr_(table), f"[{', '.join(keys)}]"]
     if schema:
@@ -198,7 +230,11 @@ def _operators(index: Index) -> list[str]:
     special = {key.column: key.operators for key in index.keys if key.operators is not None}
     if not special:
         return []
-    return ["postgresql_ops={" + ", ".join(f"{repr_(name)}: {repr_(ops or '')}" for name, ops in special.items()) + "}"]
+    return [
+        "postgresql_ops={"
+        + ", ".join(f"{repr_(name)}: {repr_(ops or '')}" for name, ops in special.items())
+        + "}"
+    ]
 
 
 def repr_(text: str) -> str:

@@ -1,12 +1,13 @@
 """What a database has: tables, columns, indexes, foreign keys, and how often its indexes were used.
 
-Through SQLAlchemy's inspector, so for every database alike; sizes, uses and validity from PostgreSQL's own catalogue.
-Tables of the default schema are named without it.
+Through SQLAlchemy's inspector, so for every database alike; sizes, uses and validity from PostgreSQL's own
+catalogue. Tables of the default schema are named without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -33,7 +34,8 @@ def read_schema(connection: sa.Connection) -> dict[str, Table]:
         for (_, name), keys in inspector.get_multi_foreign_keys(schema=schema).items():
             if table := found.get(prefix + name):
                 table.foreign_keys = [
-                    ForeignKey(table.name, tuple(key["constrained_columns"]), key["referred_table"]) for key in keys
+                    ForeignKey(table.name, tuple(key["constrained_columns"]), key["referred_table"])
+                    for key in keys
                 ]
     if connection.dialect.name == "postgresql":
         _ask_postgresql(connection, default or "public", found)
@@ -54,22 +56,25 @@ def _add_indexes(inspector: sa.Inspector, schema: str | None, prefix: str, found
             columns = tuple(key["constrained_columns"])
             table.existing.append(
                 Existing(
-                    key["name"] or f"{name}_pkey", table.name, columns, (False,) * len(columns), True, True, True
+                    key["name"] or f"{name}_pkey",
+                    table.name,
+                    columns,
+                    (False,) * len(columns),
+                    True,
+                    True,
+                    True,
                 )
             )
     backing: set[tuple[str, str | None]] = set()
     for (_, name), indexes in inspector.get_multi_indexes(schema=schema).items():
-        table = found.get(prefix + name)
-        for index in indexes if table is not None else ():
-            assert table is not None
-            table.existing.append(_existing(table.name, index))
-            backing.add((name, index.get("duplicates_constraint")))
+        if (table := found.get(prefix + name)) is not None:
+            table.existing += [_existing(table.name, index) for index in indexes]
+            backing.update((name, index.get("duplicates_constraint")) for index in indexes)
     for (_, name), constraints in inspector.get_multi_unique_constraints(schema=schema).items():
         table = found.get(prefix + name)
-        for constraint in constraints if table is not None else ():
-            if (name, constraint["name"]) in backing:
+        for constraint in constraints:
+            if table is None or (name, constraint["name"]) in backing:
                 continue
-            assert table is not None
             columns = tuple(constraint["column_names"])
             label = constraint["name"] or f"unique on {', '.join(columns)}"
             table.existing.append(
@@ -97,7 +102,9 @@ def _existing(table: str, index: Any) -> Existing:
             str(name).endswith(("_ops", "_using")) and value not in ({}, None, "btree")
             for name, value in options.items()
         )
-        or any("nulls_first" in sorting.get(name, ()) or "nulls_last" in sorting.get(name, ()) for name in names),
+        or any(
+            "nulls_first" in sorting.get(name, ()) or "nulls_last" in sorting.get(name, ()) for name in names
+        ),
         included=bool(included),
     )
 
@@ -120,7 +127,8 @@ def _ask_postgresql(connection: sa.Connection, default: str, found: dict[str, Ta
 
     for schema, name, rows in connection.execute(sa.text(_ROWS)):
         if table := found.get(named(schema, name)):
-            table.rows = int(rows)  # -1: never analysed
+            table.rows = int(rows)
+            table.analysed = rows > 0
     uses = {
         (named(schema, table), index): (size, valid, scans)
         for schema, table, index, size, valid, scans in connection.execute(sa.text(_USE))
@@ -133,19 +141,17 @@ def _ask_postgresql(connection: sa.Connection, default: str, found: dict[str, Ta
 
 
 def _with_use(one: Existing, size: int, valid: bool, scans: int | None) -> Existing:
-    from dataclasses import replace
-
     return replace(one, size=size, valid=valid, scans=scans)
 
 
 def count_rows(connection: sa.Connection, table: Table) -> int:
-    """The rows of a table, counted; 0 where that takes too long."""
+    """The rows of a table, counted; -1 where that takes too long."""
     try:
         counted = connection.execute(sa.select(sa.func.count()).select_from(clause(table)))
         return int(counted.scalar_one())
     except SQLAlchemyError:
         connection.rollback()
-        return 0
+        return -1
 
 
 def clause(table: Table) -> sa.TableClause:

@@ -1,21 +1,26 @@
 """Which of the candidates to make: greedily by what they save, net of what writes to them cost.
 
-Knows nothing of databases: what a set of indexes makes of a statement's cost, it asks a `WhatIf`. Prior art: the greedy
-search of AutoAdmin (Chaudhuri and Narasayya, VLDB 1997). Greedy can paint itself into a corner, so at the end members are
-dropped and exchanged as long as that pays.
+Knows nothing of databases: what a set of indexes makes of a statement's cost, it asks a `WhatIf`. Prior art: the
+greedy search of AutoAdmin (Chaudhuri and Narasayya, VLDB 1997). Greedy can paint itself into a corner, so at the
+end members are dropped and exchanged as long as that pays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 from restaurant_otel.sql.advisor.model import Index, Read, Write
 
 LEAST_SHARE: Final = 0.01
-"""An index that saves less of what the workload still costs is not advised."""
+"""An index that saves less of what the workload still costs is not advised,"""
+LEAST_OF_ALL: Final = 0.0005
+"""nor one that saves less of what it cost at first."""
+LEAST_CUT: Final = 1 / 3
+"""An index that makes no statement cheaper by this part is not advised: costs are not as exact as that."""
 NEARLY: Final = 0.005
-"""Two candidates whose gains differ by less of that are alike: the smaller one is taken."""
+"""Two sets of indexes that differ by less of what the workload still costs are alike: the smaller one is taken."""
 MOST_INDEXES: Final = 20
 
 
@@ -76,22 +81,40 @@ def select(candidates: Sequence[Index], bill: Bill, size: Callable[[Index], int 
     chosen: list[Index] = []
     while len(chosen) < MOST_INDEXES:
         now = bill.total(chosen)
-        least = LEAST_SHARE * now
-        gains = [(now - bill.total([*chosen, index]), index) for index in candidates if index not in chosen]
+        least = _least(bill, now)
+        gains = [
+            (now - bill.total([*chosen, index]), index)
+            for index in candidates
+            if index not in chosen and _cuts(index, chosen, bill)
+        ]
         best = max((gain for gain, _ in gains), default=0.0)
         if best <= 0 or best < least:
             break
         alike = [index for gain, index in gains if gain >= max(least, best - NEARLY * now)]
         chosen.append(min(alike, key=lambda index: (len(index.keys), size(index) or 0, index.name)))
         chosen = _pruned(chosen, bill)
-    return _exchanged(chosen, candidates, bill)
+    return _slimmed(_exchanged(chosen, candidates, bill), bill)
+
+
+def _cuts(index: Index, others: Sequence[Index], bill: Bill) -> bool:
+    """Whether `index` makes some statement much cheaper than `others` alone do."""
+    return any(
+        bill.of(read, [*others, index]) <= (1 - LEAST_CUT) * bill.of(read, others)
+        for read in bill.reads
+        if index.table in read.tables
+    )
+
+
+def _least(bill: Bill, now: float) -> float:
+    """What one more index has to save when the workload costs `now`."""
+    return max(LEAST_SHARE * now, LEAST_OF_ALL * bill.total(()))
 
 
 def _pruned(chosen: list[Index], bill: Bill) -> list[Index]:
     """Without those that the others have made superfluous, such as prefixes of later ones."""
     for index in list(chosen):
         others = [one for one in chosen if one != index]
-        if bill.total(others) - bill.total(chosen) < LEAST_SHARE * bill.total(chosen):
+        if bill.total(others) - bill.total(chosen) < _least(bill, bill.total(chosen)):
             chosen = others
     return chosen
 
@@ -103,10 +126,25 @@ def _exchanged(chosen: list[Index], candidates: Sequence[Index], bill: Bill) -> 
             [other if one == index else one for one in chosen]
             for index in chosen
             for other in candidates
-            if other not in chosen and other.table == index.table
+            if other not in chosen
+            and other.table == index.table
+            and _cuts(other, [one for one in chosen if one != index], bill)
         ]
         better = min(swaps, key=bill.total, default=chosen)
-        if now - bill.total(better) < LEAST_SHARE * now:
+        if now - bill.total(better) < _least(bill, now):
             return chosen
         chosen = _pruned(better, bill)
+    return chosen
+
+
+def _slimmed(chosen: list[Index], bill: Bill) -> list[Index]:
+    """With every index cut to the shortest beginning that does nearly as well beside the others."""
+    for place, index in enumerate(chosen):
+        now = bill.total(chosen)
+        for length in range(1, len(index.keys)):
+            shorter = replace(index, keys=index.keys[:length])
+            cut = [*chosen[:place], shorter, *chosen[place + 1 :]]
+            if shorter not in chosen and bill.total(cut) - now < NEARLY * now:
+                chosen = cut
+                break
     return chosen

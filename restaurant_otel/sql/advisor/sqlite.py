@@ -1,9 +1,9 @@
 """What SQLite does with indexes: tried on a copy, because its planner knows no cost that could be asked for.
 
-The copy holds all candidates; those that are not to be tried are taken out of its schema table and put back later, which
-moves no page. So one copy tries any set of them. What is measured is the thread's CPU time, the least of several runs,
-once for each plan of a statement: sets of indexes that lead to the same plan cost the same. The copy's statistics are
-made from a sample, as ``PRAGMA optimize`` would.
+The copy holds all candidates; those that are not to be tried are taken out of its schema table and put back later,
+which moves no page. So one copy tries any set of them. What is measured is the thread's CPU time, the least of
+several runs, once for each plan of a statement: sets of indexes that lead to the same plan cost the same. The
+copy's statistics are made from a sample, as ``PRAGMA optimize`` would.
 """
 
 from __future__ import annotations
@@ -48,11 +48,17 @@ def why_not(path: Path) -> str | None:
 @contextmanager
 def trial(path: Path, candidates: Sequence[Index], dialect: Any) -> Iterator[Trial]:
     """A copy of the database in the temporary folder, gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="restaurant-otel-advise-") as folder:
-        with closing(sqlite3.connect(Path(folder) / "copy.sqlite3", isolation_level=None)) as copy:
-            with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as source:
-                source.backup(copy)
-            yield Trial(copy, candidates, dialect)
+    with (
+        tempfile.TemporaryDirectory(prefix="restaurant-otel-advise-") as folder,
+        closing(sqlite3.connect(Path(folder) / "copy.sqlite3", isolation_level=None)) as copy,
+    ):
+        _back_up(path, copy)
+        yield Trial(copy, candidates, dialect)
+
+
+def _back_up(path: Path, copy: sqlite3.Connection) -> None:
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as source:
+        source.backup(copy)
 
 
 class Trial:
@@ -66,10 +72,16 @@ class Trial:
         self._dialect = dialect
         self._sizes: dict[Index, int] = {}
         self._times: dict[tuple[str, tuple[str, ...]], float] = {}
+        self._bare: dict[str, float] = {}
         self._writes: dict[Index, float] = {}
         self._deadline = 0.0
         copy.set_progress_handler(self._is_late, 100_000)
-        for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -262144", "foreign_keys = OFF"):
+        for pragma in (
+            "journal_mode = OFF",
+            "synchronous = OFF",
+            "cache_size = -262144",
+            "foreign_keys = OFF",
+        ):
             copy.execute(f"PRAGMA {pragma}")
         self._hidden: dict[Index, tuple[Any, ...]] = {}
         self._make(candidates)
@@ -127,13 +139,12 @@ class Trial:
     # --- measuring ---
 
     def _time(self, statement: str, indexes: frozenset[Index]) -> float:
-        bare = self._time_of_plan(statement, frozenset())
+        if (bare := self._bare.get(statement)) is None:
+            bare = self._bare[statement] = self._time_of_plan(statement, frozenset())
         taken = self._time_of_plan(statement, indexes, 2 * bare)
         return bare if (1 - NOISE) * bare < taken < bare else taken
 
-    def _time_of_plan(
-        self, statement: str, indexes: frozenset[Index], enough: float = float("inf")
-    ) -> float:
+    def _time_of_plan(self, statement: str, indexes: frozenset[Index], enough: float = float("inf")) -> float:
         self._show(indexes)
         key = statement, tuple(self._plan(statement))
         if key not in self._times:

@@ -1,16 +1,16 @@
 """Values for parameters: taken from the tables themselves, because a plan without values is a guess.
 
-A generic plan takes an index on a column of four values for any of them; the real ``'waiter'`` reads the table. So each
-statement is tried with several rows' values, which are as frequent in the trial as in the table. Where a statement has a
-range, its ends are taken so that it selects what PostgreSQL assumes where it knows nothing: a third of the rows with one
-end, a two-hundredth with both.
+A generic plan takes an index on a column of four values for any of them; the real ``'waiter'`` reads the table. So
+each statement is tried with several rows' values, which are as frequent in the trial as in the table. Where a
+statement has a range, its ends are taken so that it selects what PostgreSQL assumes where it knows nothing: a third
+of the rows with one end, a two-hundredth with both.
 
 The values never leave this process: they are in `Read.variants` and in nothing that is shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +23,8 @@ from restaurant_otel.sql.advisor.schema import clause
 
 SAMPLE: Final = 1_000
 """Rows of a table that are looked at."""
+RARE: Final = 50
+"""Rows that are looked at for a column that is hardly ever set."""
 VARIANTS: Final = 5
 """Sets of values that a statement is tried with."""
 LIST_LENGTH: Final = 3
@@ -96,38 +98,68 @@ def take_sample(connection: sa.Connection, table: Table, columns: Iterable[str])
     except SQLAlchemyError:
         connection.rollback()
         return Sample([])
-    step = max(1, len(rows) // SAMPLE)
-    sampled = []
-    for row in rows[::step]:
-        sampled.append(
-            {
-                name: None if row[2 * place] is None else Value(row[2 * place], str(row[2 * place + 1]))
-                for place, name in enumerate(wanted)
-            }
-        )
-    return Sample(sampled)
+    found = [_pairs(row, wanted) for row in rows[:: max(1, len(rows) // SAMPLE)]]
+    return Sample(found + _rare(connection, table, source, wanted, found))
 
 
-def _query(connection: sa.Connection, table: Table, source: sa.TableClause, wanted: list[str]) -> sa.Select[Any]:
-    dialect = connection.dialect.name
+def _rare(
+    connection: sa.Connection,
+    table: Table,
+    source: Any,
+    wanted: Sequence[str],
+    found: list[dict[str, Value | None]],
+) -> list[dict[str, Value | None]]:
+    """Rows for columns that are NULL in all of those `found`, without the other columns."""
+    added = []
+    for name in wanted:
+        if found and all(row[name] is None for row in found):
+            try:
+                some = _query(connection, table, source, [name], rare=True)
+                added += [_pairs(row, [name]) for row in connection.execute(some).all()]
+            except SQLAlchemyError:  # it takes too long to find one
+                connection.rollback()
+    return added
+
+
+def _pairs(row: Sequence[Any], wanted: Sequence[str]) -> dict[str, Value | None]:
+    return {
+        name: None if row[2 * place] is None else Value(row[2 * place], str(row[2 * place + 1]))
+        for place, name in enumerate(wanted)
+    }
+
+
+def _query(
+    connection: sa.Connection, table: Table, source: Any, wanted: Sequence[str], rare: bool = False
+) -> sa.Select[Any]:
+    """Each wanted column as it is and as a literal, of rows from all of the table where the database can do that.
+
+    With `rare`, of the first rows in which the (only) column is not NULL.
+    """
+    dialect, some, literal = connection.dialect.name, source, _as_it_is
     if dialect == "postgresql":
-        some = source
-        if table.rows > 30 * SAMPLE:
-            # By pages, each read whole: thirty times as many rows as are kept, so that a page's likeness averages out.
+        literal = _quoted_by_postgresql
+        if table.rows > 30 * SAMPLE and not rare:
+            # By pages, each read whole: thirty times the rows that are kept, so that a page's likeness averages out.
             share = 100 * 30 * SAMPLE / table.rows
-            some = sa.tablesample(source, sa.func.system(share), seed=sa.literal(7))  # type: ignore[assignment]
-        pairs = [
-            (some.c[name], sa.func.quote_literal(sa.cast(some.c[name], sa.Text))) for name in wanted
-        ]
-        return sa.select(*(part for pair in pairs for part in pair)).limit(60 * SAMPLE)
-    if dialect == "sqlite":
-        pairs = [(source.c[name], sa.func.quote(source.c[name])) for name in wanted]
-        step = max(1, table.rows // SAMPLE)
+            some = sa.tablesample(source, sa.func.system(share), seed=sa.literal(7))
+    elif dialect == "sqlite":
+        literal = sa.func.quote
+    columns = [part for name in wanted for part in (some.c[name], literal(some.c[name]))]
+    chosen = sa.select(*columns).prefix_with(sa.text("/* restaurant-otel advise */"))
+    if rare:
+        return chosen.where(source.c[wanted[0]].is_not(None)).limit(RARE)
+    if dialect == "sqlite" and table.rows > 2 * SAMPLE:
         # A product modulo a prime: rows whose numbers repeat some pattern of the data are not favoured.
-        every = sa.text(f"abs(rowid * 7919) % 1000003 % {step} = 0") if step > 1 else sa.true()
-        return sa.select(*(part for pair in pairs for part in pair)).where(every).limit(60 * SAMPLE)
-    pairs = [(source.c[name], source.c[name]) for name in wanted]
-    return sa.select(*(part for pair in pairs for part in pair)).limit(SAMPLE)
+        chosen = chosen.where(sa.text(f"abs(rowid * 7919) % 1000003 % {table.rows // SAMPLE} = 0"))
+    return chosen.limit(SAMPLE if literal is _as_it_is else 60 * SAMPLE)
+
+
+def _as_it_is(column: Any) -> Any:
+    return column
+
+
+def _quoted_by_postgresql(column: Any) -> Any:
+    return sa.func.quote_literal(sa.cast(column, sa.Text))
 
 
 def variants(template: Template, samples: Mapping[str, Sample]) -> list[str]:
@@ -184,7 +216,10 @@ def _literal(
         value = sample.at(column, _share(slot.use, place, ends[slot.table, column]))
         return None if value is None else value.literal
     if slot.use == "many":
-        values = [_of_row(sample, (place + nth / LIST_LENGTH) % 1, column, compared[slot.table]) for nth in range(LIST_LENGTH)]
+        values = [
+            _of_row(sample, (place + nth / LIST_LENGTH) % 1, column, compared[slot.table])
+            for nth in range(LIST_LENGTH)
+        ]
         literals = dict.fromkeys(value.literal for value in values if value is not None)
         return ", ".join(literals) or None
     value = _of_row(sample, (place + slot.nth * 0.37) % 1, column, compared[slot.table])

@@ -1,0 +1,96 @@
+"""Nothing is changed without being told to; then one index at a time, with a way back."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import sqlalchemy as sa
+
+from restaurant_otel.sql.advisor import Index, Key, application, apply
+from restaurant_otel.sql.advisor.access import read_only
+from tests.sql.advisor.conftest import Bench
+
+EMAIL = Index("guests", (Key("email"),))
+VISITS = Index("guests", (Key("visits"), Key("seen", descending=True)))
+
+
+@pytest.fixture
+def guests(bench: Bench) -> Bench:
+    bench.fill(rows=5_000)
+    return bench
+
+
+def names(bench: Bench) -> set[str]:
+    engine = sa.create_engine(bench.url)
+    found = {str(index["name"]) for index in sa.inspect(engine).get_indexes("guests")}
+    engine.dispose()
+    return found
+
+
+def test_advice_changes_nothing(guests: Bench) -> None:
+    guests.advice("SELECT * FROM guests WHERE email = :email")
+    assert names(guests) == set()
+
+
+def test_the_session_of_advice_refuses_to_write(guests: Bench) -> None:
+    with read_only(guests.url) as connection, pytest.raises(sa.exc.DBAPIError):
+        connection.exec_driver_sql("DELETE FROM guests")
+    assert guests.rows("SELECT count(*) FROM guests")[0][0] == 5_000
+
+
+def test_indexes_are_made_and_can_be_taken_back(guests: Bench) -> None:
+    done = apply(guests.url, [EMAIL, VISITS])
+    assert [one.done for one in done] == [True, True]
+    assert names(guests) == {EMAIL.name, VISITS.name}
+    assert guests.advised("SELECT * FROM guests WHERE email = :email") == []
+    guests.run(*(one.undo for one in done))
+    assert names(guests) == set()
+
+
+def test_after_a_failure_nothing_more_is_tried(guests: Bench) -> None:
+    done = apply(guests.url, [Index("guests", (Key("no_such_column"),)), EMAIL])
+    (failed,) = done
+    assert not failed.done
+    assert failed.error is not None
+    assert names(guests) == set()
+
+
+def test_an_invalid_index_is_cleaned_and_made_anew(guests: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    if guests.system != "postgresql":
+        pytest.skip("only PostgreSQL makes indexes concurrently")
+    monkeypatch.setattr(application, "LOCK_SECONDS", 0.5)
+    engine = sa.create_engine(guests.url)
+    with engine.begin() as writer:
+        writer.exec_driver_sql(
+            "UPDATE guests SET visits = 0 WHERE id = 1"
+        )  # CONCURRENTLY waits for this to end
+        (failed,) = apply(guests.url, [EMAIL])
+        assert not failed.done
+        assert names(guests) <= {EMAIL.name}
+    # One left by somebody else's failure: made invalid by hand.
+    apply(guests.url, [EMAIL])
+    guests.run("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'ix_guests_email'::regclass")
+    (invalid,) = [one for one in guests.advice().findings if one.kind == "invalid"]
+    assert invalid.subject == EMAIL.name
+    (made,) = apply(guests.url, [EMAIL])
+    assert made.done
+    assert guests.rows("SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_guests_email'::regclass") == [
+        (True,)
+    ]
+    engine.dispose()
+
+
+def test_a_table_stays_writable_meanwhile(guests: Bench) -> None:
+    if guests.system != "postgresql":
+        pytest.skip("only PostgreSQL makes indexes concurrently")
+    engine = sa.create_engine(guests.url)
+    done = []
+    with engine.begin() as writer:
+        writer.exec_driver_sql("UPDATE guests SET visits = 0 WHERE id = 1")
+        making = threading.Thread(target=lambda: done.extend(apply(guests.url, [EMAIL])))
+        making.start()
+        guests.run("SET lock_timeout = '20s'; UPDATE guests SET visits = 1 WHERE id = 2")
+    making.join()
+    engine.dispose()
+    assert done[0].done
