@@ -58,9 +58,11 @@ class Keeper:
 
     def start(self) -> None:
         """Look every half a minute from now on, in a thread; forked children go on by themselves."""
-        if self._ticker is None:
+        with self._lock:
+            if self._ticker is not None:
+                return
             self._ticker = Ticker("restaurant-otel-score", EVERY_SECONDS, self._tick)
-            self._ticker.start()
+        self._ticker.start()
 
     def stop(self) -> None:
         """End for good."""

@@ -135,6 +135,64 @@ def test_the_rules_ask_for_series_that_exist() -> None:
         assert set(asked) - known - labels == set(), expr
 
 
+def recorded(folder: Path, rows: dict[str, str], expected: dict[str, float]) -> None:
+    """What the recording rules make of series of a service named shop, after an hour of samples a minute."""
+    test = {
+        "rule_files": [str(RULES / "recording.yml")],
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": name, "values": values} for name, values in rows.items()],
+                "promql_expr_test": [
+                    {
+                        "expr": f"abs({expr} - {value}) < bool 0.00001",
+                        "eval_time": "61m",
+                        "exp_samples": [{"labels": "{}", "value": 1}],
+                    }
+                    for expr, value in expected.items()
+                ],
+            }
+        ],
+    }
+    (folder / "test.yml").write_text(json.dumps(test))
+    promtool("test", "rules", folder / "test.yml")
+
+
+def test_apps_with_the_old_names_and_milliseconds_are_read_as_well(tmp_path: Path) -> None:
+    old = f'{expressions.OLD_HTTP}_%s{{job="shop", http_route="/menu", http_status_code="%s"%s}}'
+    well, ill = "5000+90x70", "5000+10x70"
+    rows = {old % ("count", code, ""): values for code, values in (("200", well), ("500", ill))}
+    rows |= {old % ("sum", "200", ""): "1000000+9000x70", old % ("sum", "500", ""): "1000000+1000x70"}
+    for bound, values in (("200.0", well), ("500.0", well), ("+Inf", well)):
+        rows[old % ("bucket", "200", f', le="{bound}"')] = values
+    recorded(
+        tmp_path,
+        rows,
+        {
+            'sum(service:http_failures:ratio5m{job="shop"})': 0.1,
+            'sum(service_route:http_requests:rate5m{http_route="/menu"})': 1.66667,
+            "sum(service:http_duration_seconds:mean5m)": 0.1,
+            "sum(service:http_duration_seconds:p50_5m)": 0.1,
+            'sum(service_slo:errors:ratio1h{slo="latency"})': 0.1,
+            'sum(service_component:performance_value{restaurant_performance_component="availability"})': 0.9,
+            'sum(service_component:performance_value{restaurant_performance_component="api"})': 0.1,
+        },
+    )
+
+
+def test_what_is_left_of_a_budget_is_what_has_not_failed(tmp_path: Path) -> None:
+    count = 'http_server_request_duration_seconds_count{job="shop", http_response_status_code="%s"}'
+    rows = {count % "200": "100000+9995x70", count % "500": "100000+5x70"}
+    recorded(
+        tmp_path,
+        rows,
+        {
+            'sum(service_slo:budget_remaining:ratio30d{slo="availability"})': 0.5,
+            'sum(service_slo:target:ratio{slo="availability"})': 0.999,
+        },
+    )
+
+
 # --- for other sites --------------------------------------------------------------------------------------
 
 
