@@ -12,11 +12,9 @@ from starlette.routing import Route
 
 from restaurant_otel import instrument
 from restaurant_otel.cache import AsyncCache, Cache
-from tests.admin.tokens import SECRET
+from tests.admin.tokens import ROOT, SECRET
 
 logging.getLogger("restaurant_otel.audit").addHandler(logging.StreamHandler())
-
-ROOT = "/-/performance"
 
 
 async def hello(request: Request) -> PlainTextResponse:

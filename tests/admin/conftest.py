@@ -8,8 +8,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from tests.admin.app import ROOT
-from tests.admin.tokens import ALL, token
+from tests.admin.tokens import ALL, ROOT, token
 from tests.cache.redises import RedisServer
 from tests.support import servers
 

@@ -14,9 +14,8 @@ import pytest
 from restaurant_otel.admin import OPERATIONS
 from restaurant_otel.auth import Right
 from restaurant_otel.cache import Cache
-from tests.admin.app import ROOT
 from tests.admin.conftest import client
-from tests.admin.tokens import ALL, SECRET, by_hand, claims, token
+from tests.admin.tokens import ALL, ROOT, SECRET, by_hand, claims, token
 from tests.cache.redises import RedisServer
 from tests.support.servers import Server
 from tests.support.wait import eventually

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 SECRET = "a secret of more than thirty-two bytes"
+ROOT = "/-/performance"
 ALL = "performance:read performance:execute performance:configure"
 
 

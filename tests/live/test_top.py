@@ -26,8 +26,7 @@ from restaurant_otel.live.draw import View, draw, press, sorted_routes
 from restaurant_otel.live.screen import CacheLook, Component, Look
 from restaurant_otel.metrics.exposition import negotiate, render
 from restaurant_otel.metrics.registry import Registry
-from tests.admin.app import ROOT
-from tests.admin.tokens import token
+from tests.admin.tokens import ROOT, token
 from tests.support.servers import Server
 
 PROGRAM = str(Path(sys.executable).with_name("restaurant-otel"))
