@@ -222,11 +222,17 @@ def spans_of(provider: trace.TracerProvider | None) -> Spans:
     try:
         if type(provider) is TracerProvider and type(tracer) is Tracer and readable_as_known():
             bounds, enabled = _bounds(provider.sampler), getattr(tracer, "_is_enabled", None)
-            if bounds is not None and (enabled is None or enabled()):
+            if bounds is not None and (enabled is None or enabled()) and not _counts_spans(tracer):
                 return LeanSpans(provider, bounds, tracer, public)
     except AttributeError:
         pass  # an SDK that keeps these things elsewhere: the public way serves it
     return public
+
+
+def _counts_spans(tracer: Tracer) -> bool:
+    """Whether the SDK has been told to keep metrics of its own spans: ours would be missing in them."""
+    counting = getattr(tracer, "_tracer_metrics", None)
+    return counting is not None and type(counting).__name__ != "NoOpTracerMetrics"
 
 
 def _looks_at_the_end_only(processor: SpanProcessor) -> bool:

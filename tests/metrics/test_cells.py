@@ -135,6 +135,7 @@ def between(function: Callable[..., object], first: str, last: str) -> list[str]
         (CounterCell.add, "BINARY_SUBSCR", "STORE_SUBSCR"),
         (HistogramCell.record, "BINARY_SUBSCR", "STORE_SUBSCR"),
         (HistogramCell.record_with_exemplar, "BINARY_SUBSCR", "STORE_SUBSCR"),
+        (cells.take_off_and_record, "BINARY_SUBSCR", "STORE_SUBSCR"),
         (GaugeCell.set, "STORE_SUBSCR", "STORE_SUBSCR"),
         (move, "STORE_SUBSCR", "STORE_ATTR"),
     ],

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
@@ -326,3 +328,16 @@ def test_the_sdks_readable_span_is_laid_out_as_ours_and_else_ours_is_not_used(
     monkeypatch.setattr(ReadableSpan, "__init__", otherwise)
     assert not readable_as_known()
     assert isinstance(spans_of(TracerProvider(shutdown_on_exit=False)), PublicSpans)
+
+
+def test_an_sdk_that_counts_its_spans_makes_them_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
+    reader = InMemoryMetricReader()
+    provider = TracerProvider(shutdown_on_exit=False, meter_provider=MeterProvider([reader]))
+    if not hasattr(provider.get_tracer("t"), "_tracer_metrics"):
+        pytest.skip("this SDK keeps no metrics of its spans")
+    start(provider).end()
+    data = reader.get_metrics_data()
+    assert data is not None
+    names = {metric.name for r in data.resource_metrics for s in r.scope_metrics for metric in s.metrics}
+    assert "otel.sdk.span.started" in names
