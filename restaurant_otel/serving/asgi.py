@@ -21,6 +21,7 @@ from restaurant_otel.conventions import (
 )
 from restaurant_otel.errors import survived
 from restaurant_otel.routes import AsgiRoutes
+from restaurant_otel.serving import queueing
 from restaurant_otel.serving.exchange import CANCELLED, CLIENT_DISCONNECT, INCOMPLETE, Exchange, HttpExchange
 from restaurant_otel.serving.observer import Observer, call_hook
 from restaurant_otel.serving.series import Headers
@@ -45,6 +46,10 @@ class AsgiExchange(HttpExchange):
         found: Found = dict(headers)
         if len(found) != len(headers):
             found = observer.pick(headers)  # several of a name
+        if b"x-request-start" in found or b"x-queue-start" in found:
+            queueing.record(
+                (found.get(b"x-request-start") or found.get(b"x-queue-start", b"")).decode("latin-1")
+            )
         length = found.get(b"content-length")
         # Without a length the body, if there is one, is counted as it is read.
         self._request_size = None if length is None else content_length(length)

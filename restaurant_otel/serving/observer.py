@@ -24,7 +24,9 @@ from restaurant_otel.settings import Settings
 from restaurant_otel.telemetry import set_up_lock, telemetry_for
 from restaurant_otel.tracing.propagation import Found
 
-_BASE_HEADERS: Final = frozenset({b"host", b"user-agent", b"content-length"})
+_BASE_HEADERS: Final = frozenset(
+    {b"host", b"user-agent", b"content-length", b"x-request-start", b"x-queue-start"}
+)
 
 
 class Observer:

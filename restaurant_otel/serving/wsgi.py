@@ -25,6 +25,7 @@ from restaurant_otel.conventions import (
 from restaurant_otel.current import enter, leave
 from restaurant_otel.errors import survived
 from restaurant_otel.routes import WsgiRoutes
+from restaurant_otel.serving import queueing
 from restaurant_otel.serving.exchange import CLIENT_DISCONNECT, INCOMPLETE, Exchange, HttpExchange
 from restaurant_otel.serving.observer import Observer, call_hook
 
@@ -46,6 +47,8 @@ class WsgiExchange(HttpExchange):
         get = environ.get
         key = (get("REQUEST_METHOD", "GET"), get("wsgi.url_scheme", "http"), get("SERVER_PROTOCOL", ""))
         line = observer.lines.known.get(key) or observer.lines.find(key)
+        if "HTTP_X_REQUEST_START" in environ or "HTTP_X_QUEUE_START" in environ:
+            queueing.record(get("HTTP_X_REQUEST_START") or get("HTTP_X_QUEUE_START", ""))
         length = get("CONTENT_LENGTH")
         self._request_size = None if not length else content_length(length)
         self._line = line
