@@ -5,13 +5,15 @@ Reads the workload from pg_stat_statements, a file, or the query book of an app 
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from restaurant_otel.commands.common import CommandError, Json, show_json
+from restaurant_otel.commands.common import CommandError, Json, show_json, show_table
 from restaurant_otel.sql.advisor import Advice, AdviseError, advise, apply
+from restaurant_otel.sql.advisor.compare import changes
 from restaurant_otel.sql.advisor.report import FORMATS, applied_lines, as_json, write
 
 app = typer.Typer(help="Advise on indexes.")
@@ -39,12 +41,19 @@ def command(
     apply_: Annotated[
         bool, typer.Option("--apply", help="Make the indexes: one at a time, concurrently, with a way back.")
     ] = False,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(help="Two readings of /metrics, before and after an index was made: tell what changed."),
+    ] = None,
     as_json_: Json = False,
 ) -> None:
     """Say which indexes a database lacks, prove it, and make them if told to.
 
     Nothing is changed without --apply. Exit status 1 if an index could not be made.
     """
+    if compare is not None:
+        _compare(*compare, as_json_)
+        return
     form = "json" if as_json_ else form
     if form not in FORMATS:
         raise typer.BadParameter(f"--format: one of {', '.join(FORMATS)}")
@@ -63,6 +72,31 @@ def command(
     _show(found, form)
     if any(not one.done for one in found.applied):
         raise typer.Exit(1)
+
+
+def _compare(before: Path, after: Path, as_json: bool) -> None:
+    try:
+        found = changes(before.read_text("utf-8"), after.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"--compare: {type(error).__name__}: a reading cannot be read") from None
+    except AdviseError as error:
+        raise CommandError(str(error)) from None
+    if as_json:
+        show_json([asdict(one) for one in found])
+        return
+    head = ("statement", "fingerprint", "calls", "mean ms before", "calls since", "mean ms since")
+    rows = [
+        (
+            one.summary,
+            one.fingerprint,
+            one.calls_before,
+            1e3 * one.mean_before,
+            one.calls_after,
+            1e3 * one.mean_after,
+        )
+        for one in found
+    ]
+    show_table(head, rows, right=(2, 3, 4, 5))
 
 
 def _show(found: Advice, form: str) -> None:

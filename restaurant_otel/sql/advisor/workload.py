@@ -108,8 +108,14 @@ def from_capture() -> list[Statement]:
     """What this process and its siblings have asked so far, by the query book: texts without values."""
     from restaurant_otel.sql.book import query_book
 
-    return [
+    found = [
         Statement(entry.text, float(entry.calls), tuple(use.route for use in entry.routes if use.route))
         for entry in query_book()
         if entry.text
     ]
+    if not found:
+        raise AdviseError(
+            "the query book of this process and its siblings is empty: ask within the app, or its admin API "
+            "(POST /advise)"
+        )
+    return found

@@ -1,0 +1,224 @@
+"""What the index advisor's advice is worth: the example's ten queries, measured before and after, on both databases.
+
+200,000 users and 1,000,000 shifts without an index. The advisor looks at `examples/restaurant/workload.sql`; what
+it advises is made; the same statements, with the same values, are timed before and after, and once more with the
+seven indexes that the restaurant product had. Totals are weighted by the workload's calls. Statements are timed
+round by round over all of them, and the median round counts. SQLite lives in a file of the temporary folder;
+PostgreSQL is started from Debian's packages on a free port, or named by DATABASE_URL (a database that is empty,
+with hypopg).
+
+``python -m benchmarks.advisor [--quick] [--only sqlite|postgresql]``: --quick takes a tenth of the data.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from benchmarks import harness
+from benchmarks.harness import Figure
+from examples.restaurant import bulk
+from restaurant_otel.sql.advisor import Advice, Index, Key, apply, pipeline
+from restaurant_otel.sql.advisor.selection import Bill, select
+from restaurant_otel.sql.advisor.workload import source
+
+EXAMPLE = Path(bulk.__file__).parent
+ROUNDS = 5
+WRITTEN = 2_000
+THEIRS = [
+    Index(table, tuple(map(Key, columns)))
+    for table, *columns in (
+        ("users", "email"),
+        ("users", "role"),
+        ("users", "branch_id"),
+        ("users", "created_at"),
+        ("schedules", "user_id"),
+        ("schedules", "date"),
+        ("schedules", "date", "user_id"),
+    )
+]
+
+
+class Looked:
+    """An advice, with what it was chosen from."""
+
+    def __init__(self, url: sa.URL) -> None:
+        self.best = self.writes = 0.0
+        self.size = 0
+        self.statements: list[tuple[float, list[str]]] = []
+        real = select
+
+        def look(tried: Any, bill: Bill, size: Any) -> list[Index]:
+            chosen = real(tried, bill, size)
+            whole = bill.total(())
+            useful = [index for index in tried if bill.total([index]) < 0.9995 * whole]
+            subsets = itertools.chain.from_iterable(
+                itertools.combinations(useful, count) for count in range(5)
+            )
+            self.best = min(map(bill.total, subsets))
+            self.size = sum(size(index) or 0 for index in THEIRS)
+            self.writes = sum(bill.of_writes(index) for index in THEIRS)
+            self.statements = [(read.calls, read.variants) for read in bill.reads]
+            return chosen
+
+        pipeline.select = look  # type: ignore[attr-defined]
+        try:
+            against = (EXAMPLE / "indexes.sql").read_text()
+            self.advice: Advice = pipeline.run(url, source(EXAMPLE / "workload.sql"), against, True)
+        finally:
+            pipeline.select = real  # type: ignore[attr-defined]
+
+
+def timed(engine: sa.Engine, statements: list[tuple[float, list[str]]]) -> float:
+    """Seconds of the whole workload: each statement's mean over its values, by its calls; the median of the rounds."""
+    totals = []
+    with engine.connect() as connection:
+        cursor = connection.connection.cursor()
+        for _ in range(ROUNDS):
+            total = 0.0
+            for calls, variants in statements:
+                begin = time.perf_counter()
+                for variant in variants:
+                    cursor.execute(variant)
+                    cursor.fetchall()
+                total += calls * (time.perf_counter() - begin) / len(variants)
+            totals.append(total)
+    return statistics.median(totals[1:])  # the first warms the caches
+
+
+def written(engine: sa.Engine) -> float:
+    """Microseconds to add one shift, many in one transaction that is rolled back."""
+    rows = [
+        (10**7 + number, 1 + number * 7919 % 1000, "2025-06-01", "08:00", "16:00")
+        for number in range(WRITTEN)
+    ]
+    mark = "%s" if engine.dialect.name == "postgresql" else "?"
+    insert = f"INSERT INTO schedules (id, user_id, date, starts, ends) VALUES ({', '.join([mark] * 5)})"
+    taken = []
+    with engine.connect() as connection:
+        cursor = connection.connection.cursor()
+        for _ in range(ROUNDS):
+            begin = time.perf_counter()
+            cursor.executemany(insert, rows)
+            taken.append((time.perf_counter() - begin) / WRITTEN * 1e6)
+            connection.connection.rollback()
+    return min(taken)
+
+
+def size(engine: sa.Engine) -> int:
+    """Bytes of the database."""
+    with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            asked = "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relname IN ('users', 'schedules')"
+            return int(connection.exec_driver_sql(asked).scalar_one())
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        free = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+        return int((pages - free) * connection.exec_driver_sql("PRAGMA page_size").scalar_one())
+
+
+def figures(url: sa.URL, users: int) -> list[Figure]:
+    """Load, advise, measure, make, measure; print it."""
+    name = url.get_backend_name()
+    engine = bulk.sync_engine(url)
+    begin = time.perf_counter()
+    rows = bulk.load(engine, users, indexes=False)
+    loaded = time.perf_counter() - begin
+    begin = time.perf_counter()
+    looked = Looked(url)
+    spent = time.perf_counter() - begin
+    advice = looked.advice
+    before, bare_size, bare_write = timed(engine, looked.statements), size(engine), written(engine)
+    outcomes = {}
+    for label, indexes in (
+        ("advised", [one.index for one in advice.recommendations]),
+        ("list of seven", THEIRS),
+    ):
+        made = apply(url, indexes)
+        assert all(one.done for one in made), made
+        engine.dispose()
+        outcomes[label] = (
+            timed(engine, looked.statements),
+            size(engine) - bare_size,
+            written(engine) - bare_write,
+        )
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for one in made:
+                connection.exec_driver_sql(one.undo)
+    print(
+        f"\n{name}: {rows:,} rows loaded in {loaded:.1f} s; advice (and all subsets of four) in {spent:.1f} s"
+    )
+    print(
+        f"  by {advice.method}: {advice.before:.4g} -> {advice.after:.4g} {advice.unit}; best of four {looked.best:.4g}"
+    )
+    for one in advice.recommendations:
+        print(f"    {one.index.label}")
+    print(f"  {'':14} {'workload s':>12} {'less':>7} {'MB':>7} {'us a shift':>11}")
+    print(f"  {'no index':14} {before:12.3f} {'':7} {'':7} {bare_write:11.2f}")
+    for label, (after, more, cost) in outcomes.items():
+        print(
+            f"  {label:14} {after:12.3f} {1 - after / before:7.1%} {more / 2**20:7.1f} {bare_write + cost:11.2f}"
+        )
+    engine.dispose()
+    (ours, our_size, _), (_, their_size, _) = outcomes["advised"], outcomes["list of seven"]
+    ours_writes = sum(one.write_cost for one in advice.recommendations)
+    return [
+        Figure(f"{name}: measured total, after / before", ours / before, goal=0.40),
+        Figure(f"{name}: what-if cost / best of all subsets of four", advice.after / looked.best, goal=1.05),
+        Figure(f"{name}: size / the list of seven's", our_size / their_size, goal=1.0),
+        Figure(f"{name}: writes' cost / the list of seven's", ours_writes / looked.writes, goal=1.0),
+        Figure(f"{name}: loading", loaded, goal=60.0, unit="s"),
+    ]
+
+
+@contextmanager
+def server() -> Iterator[sa.URL]:
+    """A PostgreSQL of our own."""
+    if named := os.environ.get("DATABASE_URL"):
+        yield sa.make_url(named).set(drivername="postgresql+psycopg")
+        return
+    from tests.sql import conftest
+
+    started = conftest.postgres.__wrapped__()  # the fixture's generator
+    running = next(started)
+    try:
+        url = sa.make_url(running.url("psycopg"))
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS hypopg")
+        engine.dispose()
+        yield url
+    finally:
+        started.close()
+
+
+def main() -> int:
+    made = harness.parser(__doc__)
+    made.add_argument("--only", choices=("sqlite", "postgresql"), help="one database only")
+    arguments = harness.parse(made)
+    users = bulk.USERS // 10 if arguments.quick else bulk.USERS
+    found: list[Figure] = []
+    if arguments.only != "postgresql":
+        with tempfile.TemporaryDirectory(prefix="restaurant-advisor-") as folder:
+            found += figures(sa.make_url(f"sqlite:///{folder}/restaurant.sqlite3"), users)
+    if arguments.only != "sqlite":
+        with server() as url:
+            found += figures(url, users)
+    print()
+    for figure in found:
+        verdict = "holds" if figure.holds else "MISSED"
+        print(f"{figure.name:55} {figure.value:8.3f}  <= {figure.goal:g}  {verdict}")
+    return 0 if all(figure.holds for figure in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
