@@ -59,7 +59,16 @@ class _Middleware:
         self._admin = _admin(self._settings) if not self._disabled else None
         self._admin_root = self._admin.root if self._admin is not None else None
         if self._settings.sql and not self._disabled:
-            sql.install(tracer=telemetry.tracer, stock_spans=self._settings.sql_stock_spans)
+            sql.install(
+                tracer=telemetry.tracer,
+                stock_spans=self._settings.sql_stock_spans,
+                options=sql.Options(
+                    slow_seconds=self._settings.sql_slow_seconds,
+                    repeats=self._settings.sql_repeats,
+                    plans=self._settings.sql_plans,
+                    comments=self._settings.sql_comments,
+                ),
+            )
 
     def _look_again(self) -> None:
         self._unusual = True
@@ -91,6 +100,7 @@ def _admin(settings: Settings) -> Mount | None:
 
 def _before_scrape() -> None:
     telemetry.before_scrape()
+    sql.before_scrape()
     resources.before_scrape()
 
 

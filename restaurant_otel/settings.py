@@ -481,6 +481,31 @@ class Settings:
         "Let contrib's own `EngineTracer` make the query spans: its names and attributes, literals included.",
         group="Telemetry",
     )
+    sql_slow_seconds: float = _setting(
+        _number(float, 0, 86_400),
+        0.1,
+        "The objective for one query: what takes longer is kept, with its plan.",
+        group="Telemetry",
+    )
+    sql_plans: bool = _setting(
+        _flag,
+        True,
+        "Ask PostgreSQL, SQLite, MySQL and MariaDB once for the plan of each slow SELECT, on a connection of its own.",
+        group="Telemetry",
+    )
+    sql_repeats: int = _setting(
+        _number(int, 0, 1_000_000),
+        10,
+        "How often a request may ask one SELECT before that is told as N+1; 0: never tell.",
+        group="Telemetry",
+    )
+    sql_comments: frozenset[str] = _setting(
+        _words_of(("application", "route")),
+        (),
+        "What to write into a comment behind each statement (sqlcommenter), for the database's own logs: "
+        "`all`, or some of application, route.",
+        group="Telemetry",
+    )
     series_limit: int = _setting(
         _number(int, 1, 1_000_000),
         2000,

@@ -48,10 +48,13 @@ class Exchange:
         "_span",
         "_started",
         "_timings",
+        "queries",
         "recording",
     )
 
     _timings: dict[str, float]
+    queries: dict[Any, Any]
+    """How often it has asked which statement; set with the first query, by `sql`."""
 
     def __init__(
         self, observer: Observer, routes: AsgiRoutes | WsgiRoutes, carrier: Any, name: str, found: Found
@@ -98,6 +101,11 @@ class Exchange:
         if self._route is None:
             self._route = self._routes.template(self._carrier)
         return self._route
+
+    @property
+    def span(self) -> Span:
+        """The request's own span."""
+        return self._span
 
     def add_timing(self, phase: str, seconds: float) -> None:
         """Add to a phase of the ``Server-Timing`` header, if that header is wanted."""

@@ -4,6 +4,15 @@
     engines.py       what is known of an engine and its statements; how a query begins
     queries.py       one query in flight, and how it ends
     stock.py         spans begun by contrib's tracer instead, for those who ask for it
+    series.py        what is remembered of a statement: its cells, its place in the book
+    spans.py         how a query's span begins
+    repeats.py       N+1, and other repetitions within a request
+    slow.py          slow queries and their plans
+    pools.py         connection pools
+    book.py          all of it for readers: the query book
+    notes.py         the words that go with the numbers, for all workers
+    keeper.py        the thread that does what no request waits for
+    places.py        where in the app's code a query comes from
     databases.py     which database that is
     statements.py    what a statement does, to which tables, and its text without values
     lexing.py        SQL text cut into tokens
@@ -22,17 +31,24 @@ from wrapt import register_post_import_hook
 
 from restaurant_otel import forks
 from restaurant_otel.errors import survived
+from restaurant_otel.sql.options import Options
 
 if TYPE_CHECKING:
     from restaurant_otel.sql.observation import Observation
 
+__all__ = ["Options", "before_scrape", "install", "uninstall"]
+
 _lock = forks.Lock()
-_wanted: list[tuple[Callable[[], Tracer | None] | None, bool]] = []
+_wanted: list[tuple[Callable[[], Tracer | None] | None, bool, Options]] = []
 _observation: Observation | None = None
 
 
 def install(
-    *, tracer: Callable[[], Tracer | None], enabled_spans: bool = True, stock_spans: bool = False
+    *,
+    tracer: Callable[[], Tracer | None],
+    enabled_spans: bool = True,
+    stock_spans: bool = False,
+    options: Options | None = None,
 ) -> None:
     """Tell of every query of every engine of this process, present and future.
 
@@ -44,7 +60,7 @@ def install(
     with _lock:
         if _wanted:
             return
-        _wanted.append((tracer if enabled_spans else None, stock_spans))
+        _wanted.append((tracer if enabled_spans else None, stock_spans, options or Options()))
     if sys.modules.get("sqlalchemy") is not None:
         _start()
     else:
@@ -73,3 +89,10 @@ def uninstall() -> None:
         _wanted.clear()
         if observation is not None:
             observation.stop()
+
+
+def before_scrape() -> None:
+    """Bring the counts of connections up to date. Any thread."""
+    observation = _observation
+    if observation is not None:
+        observation.pools.observe()

@@ -44,7 +44,7 @@ def describe(connection: Any) -> Database:
     url, name = connection.engine.url, connection.dialect.name
     system = "mariadb" if getattr(connection.dialect, "is_mariadb", False) else _SYSTEMS.get(name, name)
     if name == "sqlite":
-        return Database(system, _sqlite_namespace(url))
+        return Database(system, sqlite_namespace(url))
     namespace, address, port = url.database or None, url.host or _only(url.query.get("host")), url.port
     if namespace is None or address is None:
         # psycopg and psycopg2 know what libpq made of defaults and environment variables.
@@ -55,7 +55,8 @@ def describe(connection: Any) -> Database:
     return Database(system, namespace, address, port if isinstance(port, int) else None)
 
 
-def _sqlite_namespace(url: Any) -> str:
+def sqlite_namespace(url: Any) -> str:
+    """The name of SQLite's file without its folders, or ``:memory:``."""
     path = str(url.database or IN_MEMORY)
     if path.startswith("file:"):
         path, _, options = path[5:].partition("?")

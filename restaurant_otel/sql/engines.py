@@ -9,63 +9,25 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import quote
 
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
-from opentelemetry.trace import Span, SpanKind, Tracer
+from opentelemetry.trace import Span, SpanContext
 
-from restaurant_otel import catalog
-from restaurant_otel.current import current_request
+from restaurant_otel import identity
+from restaurant_otel.current import REQUEST_KEY, present
 from restaurant_otel.errors import survived
-from restaurant_otel.metrics import HistogramCell, registry
-from restaurant_otel.sql import databases, lexing, statements, stock
+from restaurant_otel.sql import databases, lexing, slow, statements, stock
+from restaurant_otel.sql.keeper import Keeper
+from restaurant_otel.sql.options import Options
 from restaurant_otel.sql.queries import Query
-from restaurant_otel.sql.statements import MOST_READ, Statement
+from restaurant_otel.sql.series import Known
+from restaurant_otel.sql.spans import LeanSpans, Spans
+from restaurant_otel.sql.statements import MOST_READ
 
 MOST_REMEMBERED: Final = 2_000
 """Statements remembered per engine; the least recently used half goes at once."""
-MOST_ROUTES: Final = 1_000
-"""Routes whose cell a statement remembers; further ones are looked up each time."""
-
-
-class Known:
-    """One statement on one database: its span's name and attributes, and the cells that count it."""
-
-    __slots__ = ("_labels", "_summary", "attributes", "cells", "name")
-
-    def __init__(self, statement: Statement, database: databases.Database, batch: bool) -> None:
-        prefix = "BATCH " if batch else ""
-        operation = (prefix + (statement.operation or "")).strip() or None
-        summary = (prefix + statement.summary).strip()
-        self.name = summary or database.namespace or database.system
-        attributes = {
-            "db.system.name": database.system,
-            "db.namespace": database.namespace,
-            "db.operation.name": operation,
-            "db.collection.name": statement.collection,
-            "db.query.summary": summary,
-            "db.query.text": statement.text,
-            "server.address": database.address,
-            "server.port": database.port,
-        }
-        self.attributes = {name: value for name, value in attributes.items() if value}
-        self._labels = (database.system, operation, statement.collection, database.namespace)
-        self._summary = summary
-        self.cells: dict[str | None, HistogramCell] = {}
-
-    def bind(self, route: str | None) -> HistogramCell:
-        """The cell for executions that succeed while `route` is served."""
-        cell = self.bind_failure(route, None)
-        if len(self.cells) < MOST_ROUTES:
-            self.cells[route] = cell
-        return cell
-
-    def bind_failure(self, route: str | None, failure: str | None) -> HistogramCell:
-        """The cell for those that end with the error type `failure`."""
-        return (
-            registry()
-            .histogram(catalog.DB_CLIENT_OPERATION_DURATION)
-            .bind(*self._labels, route, failure, self._summary or None)
-        )
+MOST_COMMENTS: Final = 1_000
 
 
 class ObservedEngine:
@@ -75,26 +37,48 @@ class ObservedEngine:
     pair of dicts used without a lock; threads that race at worst read a statement twice.
     """
 
-    def __init__(self, dialect: Any, forget: Callable[[], object], stock_spans: bool) -> None:
+    def __init__(
+        self,
+        dialect: Any,
+        forget: Callable[[], object],
+        stock_spans: bool,
+        options: Options,
+        keeper: Keeper,
+    ) -> None:
+        self.options = options
+        self.keeper = keeper
         self._stock = stock_spans
         self._dialect = weakref.ref(dialect, lambda _: forget())
         self._rules = lexing.quoting(dialect.name)
+        self._percent = dialect.paramstyle in ("format", "pyformat")
         self._young: dict[str, Known] = {}
         self._old: dict[str, Known] = {}
+        self._comments: dict[str | None, str] = {}
 
     def begin(
-        self, cursor: Any, statement: str, parameters: Any, context: Any, many: bool, tracer: Tracer | None
+        self,
+        cursor: Any,
+        statement: str,
+        parameters: Any,
+        context: Any,
+        many: bool,
+        spans: Spans | LeanSpans | None,
     ) -> Query | None:
         """A query that has begun; None where nothing is to be told.
 
         `many`: the driver is asked to execute `statement` once for each of `parameters`. `context` is
-        SQLAlchemy's execution context. Without `tracer` the query is counted but has no span.
+        SQLAlchemy's execution context. Without `spans` the query is counted but has no span.
         """
-        # Suppression (an exporter that writes to a database, say) means no telemetry of any kind.
-        if not is_instrumentation_enabled():
-            return None
-        text = getattr(context, "statement", None)  # not there yet while a default is being computed
-        if statement is not text:
+        current = present()
+        request = None
+        if current:
+            # Suppression (an exporter that writes to a database, say) means no telemetry of any kind.
+            if not is_instrumentation_enabled():
+                return None
+            request = current.get(REQUEST_KEY)
+        text: Any = getattr(context, "statement", None)  # not there yet while a default is being computed
+        own = statement is text
+        if not own:
             text = _undecorated(statement, text)
         if many and len(parameters) > 1:
             known = self._known(text, True, context)
@@ -105,20 +89,53 @@ class ObservedEngine:
             except KeyError:
                 known = self._known(text, False, context)
             attributes = known.attributes
-        request = current_request()
-        route = None if request is None else request.route
+        route: str | None = None if request is None else request.route  # type: ignore[attr-defined]
         span: Span | None = None
         # Where contrib's tracer watches the engine too, it has left its span on the context: one is enough.
         # Ours begins last, so that nothing can come between it and the caller who will end it.
-        if tracer is not None and getattr(context, "_otel_span", None) is None:
+        if spans is not None and getattr(context, "_otel_span", None) is None:
             try:
                 if self._stock:
-                    span = stock.start_span(tracer, cursor, statement, parameters, context, many)
+                    span = stock.start_span(spans.tracer, cursor, statement, parameters, context, many)
                 if span is None:
-                    span = tracer.start_span(known.name, kind=SpanKind.CLIENT, attributes=attributes)
+                    span = spans.start(known.name, attributes, current)
             except Exception as error:  # noqa: BLE001 - a sampler or processor of the host: the query still counts
                 survived("sql", error)
-        return Query(known, request, route, span)
+        return Query(self, known, request, route, span, own)
+
+    def comment(self, route: str | None) -> str:
+        """What goes behind a statement: the same text each time, so that prepared statements stay prepared."""
+        made = self._comments.get(route)
+        if made is None:
+            words: dict[str, str | None] = {}
+            if "application" in self.options.comments:
+                words["application"] = str(identity.resource().attributes.get("service.name", ""))
+            if "route" in self.options.comments:
+                words["route"] = route
+            # By sqlcommenter's rules. A driver that formats its parameters would stumble over a lone percent sign.
+            text = ",".join(f"{key}='{quote(value, safe='')}'" for key, value in words.items() if value)
+            made = f" /*{text.replace('%', '%%') if self._percent else text}*/" if text else ""
+            if len(self._comments) < MOST_COMMENTS:
+                self._comments[route] = made
+        return made
+
+    def slow(
+        self,
+        known: Known,
+        route: str | None,
+        seconds: float,
+        span: SpanContext | None,
+        statement: str,
+        parameters: Any,
+        context: Any,
+        succeeded: bool,
+    ) -> None:
+        """A query took longer than its objective."""
+        if known.reads and succeeded and self.options.plans:
+            question = slow.Question(statement, parameters, context.root_connection.engine)
+        else:
+            question = None
+        slow.keep(known, route, seconds, span, question, self.keeper)
 
     def _known(self, text: str, batch: bool, context: Any) -> Known:
         text = text[:MOST_READ]
@@ -129,6 +146,7 @@ class ObservedEngine:
             if known is None:
                 database = databases.describe(context.root_connection)
                 known = Known(statements.read(text, self._rules), database, batch)
+                self.keeper.wake()
             if len(self._young) >= MOST_REMEMBERED // 2:
                 self._old, self._young = self._young, {}
             self._young[key] = known

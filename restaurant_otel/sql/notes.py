@@ -1,10 +1,10 @@
 """What is said in words, for all workers: the texts, plans and places that numbers in cells cannot hold.
 
 Each note is a small JSON object under a kind and a key. It is kept in this process, and, where there are
-siblings, put as a file of its own into the private folder that they share: by one rename, so that readers see
+siblings, saved as a file of its own in the private folder that they share: by one rename, so that readers see
 it whole or not at all, and a worker's death takes nothing away. The folder is removed with its group.
 
-Bounded: `MOST` notes a kind, `LARGEST` bytes a note. Not for the request path: `keeper.py` calls `put`.
+Bounded: `MOST` notes a kind, `LARGEST` bytes a note. `put` is cheap; `keeper.py` calls `save`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from restaurant_otel import forks
@@ -31,6 +30,7 @@ _SUFFIX: Final = ".note"
 _NAME: Final = re.compile(r"[a-z]{1,16}-[0-9a-f]{1,64}\.note")
 
 Note = dict[str, Any]
+Name = tuple[str, str]
 
 
 class Notes:
@@ -38,6 +38,7 @@ class Notes:
 
     def __init__(self) -> None:
         self._kept: dict[str, OrderedDict[str, Note]] = {}
+        self._unsaved: dict[Name, None] = {}
         self._group: Group | None = None
         self._in_child()
         forks.follow(in_child=self._in_child)
@@ -45,33 +46,18 @@ class Notes:
     def _in_child(self) -> None:
         self._lock = threading.Lock()
 
-    def put(self, kind: str, key: str, note: Mapping[str, Any]) -> None:
+    def put(self, kind: str, key: str, note: Note) -> None:
         """Keep `note` in place of an older one of this `kind` (a word) and `key` (hexadecimal digits).
 
-        Past the bound the oldest of the kind goes. Never raises for a folder that is gone or full.
+        Past the bound the oldest of the kind goes. The caller leaves `note` as it is from now on.
         """
-        data = json.dumps(note).encode()
-        if len(data) > LARGEST:
-            return
         with self._lock:
             kept = self._kept.setdefault(kind, OrderedDict())
-            kept[key] = json.loads(data)
+            kept[key] = note
             kept.move_to_end(key)
-            dropped = kept.popitem(last=False)[0] if len(kept) > MOST else None
-            group = registry().group
-            if group is None:
-                return
-            files = [(f"{kind}-{key}", data)]
-            if group != self._group:  # just joined: what was kept until now is for the siblings as well
-                self._group = group
-                files += [
-                    (f"{each}-{other}", json.dumps(older).encode())
-                    for each, notes in self._kept.items()
-                    for other, older in notes.items()
-                    if (each, other) != (kind, key)
-                ]
-            with contextlib.suppress(OSError):
-                _write(group, files, f"{kind}-{dropped}" if dropped else None)
+            if len(kept) > MOST:
+                kept.popitem(last=False)
+            self._unsaved[kind, key] = None
 
     def get(self, kind: str, key: str) -> Note | None:
         """The note that this process has put there."""
@@ -81,32 +67,46 @@ class Notes:
 
     def all(self, kind: str) -> dict[str, Note]:
         """The notes of a kind by key: this process's, and those of its siblings, living and dead."""
-        found: dict[str, Note] = {}
         group = registry().group
+        found: dict[str, Note] = {}
         if group is not None:
             with contextlib.suppress(OSError):
                 found = _read(group, kind)
         with self._lock:
             return {**found, **self._kept.get(kind, {})}
 
+    def save(self) -> None:
+        """Write what is new to where the siblings can read it. A folder that is gone or full is no error."""
+        group = registry().group
+        with self._lock:
+            if group is not None and group != self._group:  # just joined: all is news to the siblings
+                self._unsaved = {(kind, key): None for kind, kept in self._kept.items() for key in kept}
+            self._group = group
+            names, self._unsaved = self._unsaved, {}
+            news = [(name, self._kept[name[0]][name[1]]) for name in names if name[1] in self._kept[name[0]]]
+        if group is not None and news:
+            with contextlib.suppress(OSError):
+                _write(group, news)
+
     def forget(self) -> None:
         """Drop what this process has kept; files stay."""
         with self._lock:
             self._kept.clear()
+            self._unsaved.clear()
 
 
-def _write(group: Group, files: list[tuple[str, bytes]], dropped: str | None) -> None:
+def _write(group: Group, news: list[tuple[Name, Note]]) -> None:
     from restaurant_otel.metrics import folder
 
     with folder.base(group.root) as parent, folder.inner(parent, group.name) as place:
         present = {name for name in os.listdir(place) if name.endswith(_SUFFIX)}
-        if dropped is not None:
-            folder.remove(place, dropped + _SUFFIX)
-        for name, data in files:
-            kind = name.partition("-")[0]
-            if name + _SUFFIX in present or sum(each.startswith(f"{kind}-") for each in present) < MOST:
-                for _ in folder.write_new(place, name + _SUFFIX, [data]):
+        for (kind, key), note in news:
+            name, data = f"{kind}-{key}{_SUFFIX}", json.dumps(note).encode()
+            full = sum(each.startswith(f"{kind}-") for each in present) >= MOST
+            if len(data) <= LARGEST and (name in present or not full):
+                for _ in folder.write_new(place, name, [data]):
                     pass
+                present.add(name)
 
 
 def _read(group: Group, kind: str) -> dict[str, Note]:

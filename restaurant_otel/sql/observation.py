@@ -21,7 +21,11 @@ from sqlalchemy.engine import Engine
 
 from restaurant_otel.errors import survived
 from restaurant_otel.sql.engines import ObservedEngine
+from restaurant_otel.sql.keeper import Keeper
+from restaurant_otel.sql.options import Options
+from restaurant_otel.sql.pools import Pools
 from restaurant_otel.sql.queries import Query
+from restaurant_otel.sql.spans import LeanSpans, Spans, spans_of
 
 
 class Observation:
@@ -31,10 +35,15 @@ class Observation:
     are counted all the same. None: no spans are wanted. `stock`: they begin as contrib's.
     """
 
-    def __init__(self, tracer: Callable[[], Tracer | None] | None, stock: bool = False) -> None:
+    def __init__(
+        self, tracer: Callable[[], Tracer | None] | None, stock: bool = False, options: Options | None = None
+    ) -> None:
         self._find_tracer = tracer
         self._stock = stock
-        self._tracer: Tracer | None = None
+        self._options = options or Options()
+        self._spans: Spans | LeanSpans | None = None
+        self.pools = Pools()
+        self.keeper = Keeper(self.pools.observe)
         # By the identity of the dialect, which an engine shares with those derived from it, and only they.
         self._engines: dict[int, ObservedEngine] = {}
         self._listeners: Final = (
@@ -47,11 +56,14 @@ class Observation:
         """Listen."""
         for name, listener in self._listeners:
             event.listen(Engine, name, listener)
+        self.pools.start()
 
     def stop(self) -> None:
         """Stop listening and forget everything. Queries in flight still end."""
         for name, listener in self._listeners:
             event.remove(Engine, name, listener)
+        self.pools.stop()
+        self.keeper.stop()
         self._engines.clear()
 
     def _do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
@@ -64,7 +76,8 @@ class Observation:
             self._do_execute,
             dialect.dispatch.do_execute,
             dialect.do_execute,
-            (cursor, statement, parameters, context),
+            (cursor, self._commented(query, statement), parameters, context),
+            parameters,
         )
 
     def _do_executemany(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
@@ -77,7 +90,8 @@ class Observation:
             self._do_executemany,
             dialect.dispatch.do_executemany,
             dialect.do_executemany,
-            (cursor, statement, parameters, context),
+            (cursor, self._commented(query, statement), parameters, context),
+            parameters,
         )
 
     def _do_execute_no_params(self, cursor: Any, statement: str, context: Any) -> bool:
@@ -90,14 +104,15 @@ class Observation:
             self._do_execute_no_params,
             dialect.dispatch.do_execute_no_params,
             dialect.do_execute_no_params,
-            (cursor, statement, context),
+            (cursor, self._commented(query, statement), context),
+            None,
         )
 
     def _begin(self, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> Query | None:
         try:
             engine = self._engines.get(id(context.dialect)) or self._meet(context.dialect)
-            tracer = self._tracer or self._look_for_tracer()
-            return engine.begin(cursor, statement, parameters, context, many, tracer)
+            spans = self._spans or self._look_for_tracer()
+            return engine.begin(cursor, statement, parameters, context, many, spans)
         except Exception as error:  # noqa: BLE001 - SQLAlchemy executes the query as if we were not there
             survived("sql", error)
             return None
@@ -109,6 +124,7 @@ class Observation:
         listeners: Iterable[Callable[..., Any]],
         execute: Callable[..., None],
         arguments: tuple[Any, ...],
+        parameters: Any,
     ) -> bool:
         """Do what SQLAlchemy would do if `ours` had declined; True says that it is done."""
         try:
@@ -121,26 +137,31 @@ class Observation:
             else:
                 execute(*arguments)
         except BaseException as error:
-            _end(query, error)
+            _end(query, error, arguments, parameters)
             raise
-        _end(query, None)
+        _end(query, None, arguments, parameters)
         return True
 
-    def _look_for_tracer(self) -> Tracer | None:
+    def _commented(self, query: Query, statement: str) -> str:
+        return query.commented(statement) if self._options.comments else statement
+
+    def _look_for_tracer(self) -> Spans | LeanSpans | None:
         if self._find_tracer is not None:
             try:
-                self._tracer = self._find_tracer()
+                tracer = self._find_tracer()
+                self._spans = spans_of(tracer) if tracer is not None else None
             except Exception as error:  # noqa: BLE001 - asked again at the next query, which is counted anyway
                 survived("sql", error)
-        return self._tracer
+        return self._spans
 
     def _meet(self, dialect: Any) -> ObservedEngine:
         key, engines = id(dialect), self._engines
-        return engines.setdefault(key, ObservedEngine(dialect, lambda: engines.pop(key, None), self._stock))
+        met = ObservedEngine(dialect, lambda: engines.pop(key, None), self._stock, self._options, self.keeper)
+        return engines.setdefault(key, met)
 
 
-def _end(query: Query, error: BaseException | None) -> None:
+def _end(query: Query, error: BaseException | None, arguments: tuple[Any, ...], parameters: Any) -> None:
     try:
-        query.end(error)
+        query.end(error, arguments[0], arguments[1], parameters, arguments[-1])
     except Exception as ours:  # noqa: BLE001 - whatever a span processor of the host raises
         survived("sql", ours)

@@ -20,6 +20,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from restaurant_otel import sql
 from restaurant_otel.current import REQUEST_KEY
+from restaurant_otel.sql import series, slow
+from restaurant_otel.sql.notes import notes
 from tests.support.processes import free_port
 from tests.support.readings import Readings
 from tests.support.spans import Spans
@@ -109,12 +111,12 @@ class Told:
 
     def count(self, **labels: str) -> int:
         """Executions counted, by Prometheus labels."""
-        return int(self._gained().total("db_client_operation_duration_seconds_count", **labels))
+        return int(self.gained().total("db_client_operation_duration_seconds_count", **labels))
 
     def series(self) -> list[dict[str, str]]:
         """The label sets that have counted anything."""
         return [
-            dict(key) for key in self._gained().samples.get("db_client_operation_duration_seconds_count", {})
+            dict(key) for key in self.gained().samples.get("db_client_operation_duration_seconds_count", {})
         ]
 
     def everything(self) -> str:
@@ -125,7 +127,12 @@ class Told:
         self._spans.clear()
         self._before = self._added()
 
-    def _gained(self) -> Readings:
+    def total(self, name: str, **labels: str) -> float:
+        """What was gained by any metric."""
+        return self.gained().total(name, **labels)
+
+    def gained(self) -> Readings:
+        """Everything that was gained."""
         return self._added() - self._before
 
 
@@ -136,6 +143,13 @@ def told(spans: Spans, added: Callable[[], Readings]) -> Iterator[Told]:
     sql.install(tracer=lambda: spans.provider.get_tracer("tests"))
     yield Told(spans, added)
     sql.uninstall()
+
+
+def fresh_words() -> None:
+    """Forget texts, places and plans: one process plays many in these tests."""
+    notes.forget()
+    series.forget()
+    slow.forget()
 
 
 class Request:
