@@ -33,7 +33,7 @@ MOST_LOCATIONS: Final = 5
 
 _lock: Final = forks.Lock()
 _admitted: Final[set[str]] = set()
-_series = 0
+_series: Final[set[tuple[str, str | None]]] = set()
 
 
 class Series:
@@ -117,7 +117,6 @@ class Known:
 
     def _place(self, route: str | None) -> tuple[str, str]:
         """The labels under which this is counted: the statement's own or those of all others."""
-        global _series
         with _lock:
             self._tries += 1
             if self.fingerprint not in _admitted:
@@ -125,10 +124,10 @@ class Known:
                 if len(_admitted) >= MOST_FINGERPRINTS or (scarce and self._tries < COMES_BACK):
                     return OTHER, OTHER
                 _admitted.add(self.fingerprint)
-            if route not in self.series:
-                if _series >= MOST_SERIES:
+            if (self.fingerprint, route) not in _series:
+                if len(_series) >= MOST_SERIES:
                     return OTHER, OTHER
-                _series += 1
+                _series.add((self.fingerprint, route))
         return self.fingerprint, self.name
 
     def _note(self) -> None:
@@ -148,7 +147,6 @@ class Known:
 
 def forget() -> None:
     """Give every place away again: for tests, where one process plays many."""
-    global _series
     with _lock:
         _admitted.clear()
-        _series = 0
+        _series.clear()

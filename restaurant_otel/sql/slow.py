@@ -57,7 +57,30 @@ def keep(
     """Count a slow query, keep it if it is its statement's slowest, and ask for its plan if nobody has."""
     registry().counter(catalog.DB_SLOW_QUERIES).bind(route, known.name).add(1)
     key = known.fingerprint
-    before = notes.get("slow", key)
+    place = places.here()
+    with _lock:
+        _keep(known, route, seconds, span, place, None if question is not None else "not asked for")
+    keeper.wake()
+    if question is None:
+        return
+    with _lock:
+        if key in _asked or len(_asked) >= _MOST_ASKED:
+            return
+        _asked.add(key)
+    if not keeper.do(lambda: _answer(key, question)):
+        with _lock:
+            _asked.discard(key)
+
+
+def _keep(
+    known: Known,
+    route: str | None,
+    seconds: float,
+    span: SpanContext | None,
+    place: str | None,
+    no_plan: str | None,
+) -> None:
+    before = notes.get("slow", known.fingerprint)
     if before is None or before["seconds"] < seconds:
         sampled = span is not None and span.trace_flags & 1
         note = {
@@ -68,20 +91,10 @@ def keep(
             "when": time.time(),
             "trace_id": f"{span.trace_id:032x}" if span is not None and sampled else None,
             "plan": before["plan"] if before is not None else None,
-            "no_plan": before["no_plan"] if before is not None else None,
-            "location": places.here(),
+            "no_plan": before["no_plan"] if before is not None else no_plan,
+            "location": place,
         }
-        notes.put("slow", key, note)
-        keeper.wake()
-    if question is None:
-        return
-    with _lock:
-        if key in _asked or len(_asked) >= _MOST_ASKED:
-            return
-        _asked.add(key)
-    if not keeper.do(lambda: _answer(key, question)):
-        with _lock:
-            _asked.discard(key)
+        notes.put("slow", known.fingerprint, note)
 
 
 def forget() -> None:
@@ -98,9 +111,10 @@ def _answer(key: str, question: Question) -> None:
         problem = None if plan is not None else "the database's plans are not asked for"
     except Exception as error:  # noqa: BLE001 - whatever a driver raises; its message may quote values
         problem = type(error).__name__
-    note = notes.get("slow", key)
-    if note is not None:
-        notes.put("slow", key, {**note, "plan": plan, "no_plan": problem})
+    with _lock:
+        note = notes.get("slow", key)
+        if note is not None:
+            notes.put("slow", key, {**note, "plan": plan, "no_plan": problem})
 
 
 def explain(question: Question) -> str | None:

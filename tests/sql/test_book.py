@@ -277,7 +277,7 @@ secrets = st.text(st.characters(codec="ascii", min_codepoint=97, max_codepoint=1
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(secret=secrets, number=st.integers(10**9, 10**12))
+@given(secret=secrets, number=st.integers(10**20, 10**24))
 def test_no_value_is_in_the_book_the_reports_the_spans_or_the_logs(
     told: Told, spans: Spans, tmp_path, caplog, secret: str, number: int
 ):
@@ -302,12 +302,7 @@ def test_no_value_is_in_the_book_the_reports_the_spans_or_the_logs(
             connection.execute(sa.select(users).where(users.c.name.in_([secret, "x"]))).all()
         with engine.connect() as connection, pytest.raises(sa.exc.DBAPIError):
             connection.execute(sa.text(f"SELECT '{secret}' FROM users WHERE nothing = {number}"))
-    eventually(
-        lambda: (
-            not keeper._jobs
-            and all(each.plan or each.no_plan for each in slow_queries() if "SELECT" in each.summary)
-        )
-    )
+    eventually(lambda: not keeper._jobs and all(each.plan or each.no_plan for each in slow_queries()))
     said = [told.everything(), str(query_book()), str(repeated_queries()), str(slow_queries()), caplog.text]
     said += [str(notes.all(kind)) for kind in ("query", "repeat", "slow")]
     assert any("SCAN" in str(each.plan) for each in slow_queries())

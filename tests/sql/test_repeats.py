@@ -212,7 +212,7 @@ def test_no_false_alarm(shop: sa.Engine, told: Told, work: Callable):
     with Request("/fine") as request:
         work(shop)
     assert told.total("restaurant_db_n_plus_one_total", http_route="/fine") == 0
-    assert request.queries is not None or work in (a_batch, many_inserts)
+    assert hasattr(request, "queries") or work in (a_batch, many_inserts)
 
 
 def test_polling_is_no_repetition(shop: sa.Engine, told: Told, monkeypatch):
