@@ -150,9 +150,7 @@ def fresh_words() -> None:
     """Forget texts, places and plans: one process plays many in these tests."""
     notes.forget()
     group = registry().group
-    if (
-        group is not None
-    ):  # a test has forked: this process has siblings since, and a folder with words of earlier tests
+    if group is not None:  # a test has forked: since then there is a folder, with the words of earlier tests
         for file in Path(group.root).glob(f"*/{group.name}/*.note"):
             file.unlink()
     series.forget()
