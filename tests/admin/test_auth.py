@@ -157,7 +157,11 @@ def test_roles_may_be_deep_inside() -> None:
 
 # --- bad tokens --------------------------------------------------------------------------------------
 
-_NOW = int(time.time())
+
+def _now() -> int:
+    return int(time.time())
+
+
 _HEADER = {"alg": "HS256", "typ": "JWT"}
 
 BAD: dict[str, tuple[Callable[[], str | bytes], str]] = {
@@ -177,7 +181,7 @@ BAD: dict[str, tuple[Callable[[], str | bytes], str]] = {
     "changed claims": (lambda: _with_other_claims(token(scope="")), "signature"),
     "another audience": (lambda: token(aud="else"), "audience"),
     "no audience": (lambda: token(aud=None), "claims"),
-    "expired": (lambda: token(exp=_NOW - 31), "expired"),
+    "expired": (lambda: token(exp=_now() - 31), "expired"),
     "never expires": (lambda: token(exp=None), "claims"),
     "expires in words": (lambda: by_hand(_HEADER, claims(exp="tomorrow"), SECRET.encode()), "malformed"),
     "expires at no number": (
@@ -185,8 +189,8 @@ BAD: dict[str, tuple[Callable[[], str | bytes], str]] = {
         "malformed",
     ),
     "expires at true": (lambda: by_hand(_HEADER, claims(exp=True), SECRET.encode()), "malformed"),
-    "from the future": (lambda: token(iat=_NOW + 600), "not_yet_valid"),
-    "not valid yet": (lambda: token(nbf=_NOW + 600), "not_yet_valid"),
+    "from the future": (lambda: token(iat=_now() + 600), "not_yet_valid"),
+    "not valid yet": (lambda: token(nbf=_now() + 600), "not_yet_valid"),
     "nobody's": (lambda: token(sub=None), "claims"),
     "somebody without a name": (lambda: token(sub=""), "claims"),
     "a number's": (lambda: by_hand(_HEADER, claims(sub=7), SECRET.encode()), "malformed"),
@@ -240,8 +244,8 @@ def test_the_issuer_must_be_the_one_that_is_set() -> None:
 
 def test_clocks_may_differ_by_the_leeway_and_no_more() -> None:
     to = access(admin_leeway=60)
-    assert admit(to, token(exp=_NOW - 20))
-    assert refusal(to, token(exp=_NOW - 4000)) == "401 expired"
+    assert admit(to, token(exp=_now() - 20))
+    assert refusal(to, token(exp=_now() - 4000)) == "401 expired"
 
 
 def test_a_public_key_is_no_secret() -> None:
@@ -450,9 +454,9 @@ def test_while_the_keys_server_is_away_known_keys_serve_for_an_hour(server: KeyS
     admit(to, signed(KEY, "one"))
     server.behave = lambda handler: handler.send_error(500)
     clock.now += remote.STALE - 1
-    assert admit(to, signed(KEY, "one", exp=_NOW + 9000))
+    assert admit(to, signed(KEY, "one", exp=_now() + 9000))
     clock.now += remote.PAUSE
-    assert refusal(to, signed(KEY, "one", exp=_NOW + 9000)) == "503 keys_unavailable"
+    assert refusal(to, signed(KEY, "one", exp=_now() + 9000)) == "503 keys_unavailable"
 
 
 def _huge(handler: BaseHTTPRequestHandler) -> None:
