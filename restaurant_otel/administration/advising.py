@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from importlib import import_module
 from typing import Any
+
+from restaurant_otel.sql import advisor
 
 
 def main() -> int:
@@ -22,7 +23,7 @@ def main() -> int:
     except ImportError as error:
         outcome = {"error": f"The index advisor needs {error.name}, which is not installed."}
     except Exception as error:  # noqa: BLE001 - the advisor's own are fit to be shown, all others are not
-        known = type(error).__name__ == "AdviseError"
+        known = isinstance(error, advisor.AdviseError)
         outcome = {"error": str(error) if known else f"The index advisor failed ({type(error).__name__})."}
         if not known:
             print(repr(error), file=sys.stderr)  # noqa: T201 - for the app's log
@@ -31,8 +32,6 @@ def main() -> int:
 
 
 def _advise(task: dict[str, Any]) -> dict[str, Any]:
-    advisor = import_module("restaurant_otel.sql.advisor")
-
     statements = [
         advisor.Statement(one["text"], float(one["calls"]), tuple(one["routes"]))
         for one in task["statements"]
@@ -46,8 +45,6 @@ def _advise(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _apply(task: dict[str, Any]) -> dict[str, Any]:
-    advisor = import_module("restaurant_otel.sql.advisor")
-
     indexes = [
         advisor.Index(one["table"], tuple(advisor.Key(**key) for key in one["keys"]), one["suffix"])
         for one in task["indexes"]

@@ -11,14 +11,15 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from restaurant_otel import catalog, forks
 from restaurant_otel.errors import survived
-from restaurant_otel.metrics.points import Family, HistogramPoint, Value
+from restaurant_otel.metrics.points import Family, HistogramPoint
 from restaurant_otel.metrics.registry import registry
+from restaurant_otel.sql.book import QueryEntry
 
 STEP: Final = 15.0
 """Seconds between two samples of the watch."""
@@ -358,9 +359,6 @@ def _hit_ratio(first: Mapping[str, float], now: Mapping[str, float]) -> float | 
 
 # --- queries ---
 
-_BY_STATEMENT: Final = "restaurant.db.query.duration"
-_BY_OPERATION: Final = "db.client.operation.duration"
-
 
 @dataclass(slots=True)
 class QueryFigures:
@@ -375,48 +373,17 @@ class QueryFigures:
     routes: list[str]
 
 
-@dataclass(slots=True)
-class _Statement:
-    summary: str
-    tally: Tally = field(default_factory=Tally)
-    bounds: Sequence[float] = ()
-    routes: set[str] = field(default_factory=set)
-
-
-def query_figures(families: Iterable[Family]) -> list[QueryFigures]:
-    """Each statement's figures: by fingerprint where those are counted, else by operation and table."""
-    by_name = {family.metric.name: family for family in families}
-    family = by_name.get(_BY_STATEMENT) or by_name.get(_BY_OPERATION)
-    found: dict[tuple[str | None, str], _Statement] = {}
-    for says, point in _said(family):
-        if not isinstance(point, HistogramPoint):
-            continue
-        fingerprint = says.get("restaurant.db.query.fingerprint")
-        summary = says.get("db.query.summary") or " ".join(
-            str(word) for name in ("db.operation.name", "db.collection.name") if (word := says.get(name))
-        )
-        key = (None if fingerprint is None else str(fingerprint), str(summary))
-        one = found.setdefault(key, _Statement(str(summary)))
-        one.tally.add(point.counts, point.sum, 0)
-        one.bounds = family.metric.bounds if family is not None else ()
-        if says.get("http.route"):
-            one.routes.add(str(says["http.route"]))
+def query_figures(entries: Iterable[QueryEntry]) -> list[QueryFigures]:
+    """The figures of these statements of the query book, in their order."""
     return [
         QueryFigures(
-            fingerprint,
+            one.fingerprint,
             one.summary,
-            one.tally.count,
-            one.tally.sum,
-            ratio(one.tally.sum, one.tally.count),
-            one.tally.quantile(0.95, one.bounds),
-            sorted(one.routes)[:20],
+            one.calls,
+            one.total,
+            one.mean,
+            one.p95,
+            [use.route for use in one.routes if use.route is not None][:20],
         )
-        for (fingerprint, _), one in found.items()
+        for one in entries
     ]
-
-
-def _said(family: Family | None) -> Iterator[tuple[dict[str, Value], Any]]:
-    """Each point with what its attributes say."""
-    for point in family.points if family is not None else ():
-        if not point.overflow:
-            yield dict(zip(family.metric.attributes, point.values, strict=True)), point  # type: ignore[union-attr]

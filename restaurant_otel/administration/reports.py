@@ -18,7 +18,6 @@ from restaurant_otel import resources, scoring
 from restaurant_otel.administration import figures
 from restaurant_otel.administration.figures import EndpointFigures, QueryFigures
 from restaurant_otel.administration.operations import Call, Page, Problem
-from restaurant_otel.metrics.registry import registry
 from restaurant_otel.resources import HostReading, LeakSnapshot, ProcessReading
 from restaurant_otel.sql import book
 
@@ -197,11 +196,11 @@ def read_queries(call: Call) -> QueryList:
     wanted: QueriesWanted = call.query
     found = [
         one
-        for one in figures.query_figures(registry().collect())
-        if one.calls and (wanted.route is None or wanted.route in one.routes)
+        for one in book.query_book()
+        if wanted.route is None or any(use.route == wanted.route for use in one.routes)
     ]
     found.sort(key=lambda one: getattr(one, wanted.sort) or 0.0, reverse=True)
-    return QueryList(len(found), _page(found, wanted))
+    return QueryList(len(found), figures.query_figures(_page(found, wanted)))
 
 
 @dataclass(slots=True)
@@ -233,21 +232,12 @@ class QueryDetail:
 def read_query(call: Call) -> QueryDetail:
     """``GET /queries/{fingerprint}``."""
     wanted = call.path["fingerprint"]
-    families = registry().collect()
-    found = next((one for one in book.query_book(families) if one.fingerprint == wanted), None)
+    found = next((one for one in book.query_book() if one.fingerprint == wanted), None)
     if found is None:
         raise Problem(HTTPStatus.NOT_FOUND, "There is no such statement.")
     slow = next((one for one in book.slow_queries() if one.fingerprint == wanted), None)
     return QueryDetail(
-        QueryFigures(
-            found.fingerprint,
-            found.summary,
-            found.calls,
-            found.total,
-            found.mean,
-            found.p95,
-            [use.route for use in found.routes if use.route is not None][:20],
-        ),
+        figures.query_figures([found])[0],
         found.rows,
         found.text,
         list(found.locations),

@@ -21,6 +21,7 @@ from restaurant_otel.administration.figures import EndpointFigures, QueryFigures
 from restaurant_otel.live import text
 from restaurant_otel.live.screen import CacheLook, Component, Look
 from restaurant_otel.metrics.points import Family, HistogramPoint
+from restaurant_otel.sql.book import query_book
 
 PATIENCE: Final = 5.0
 LARGEST: Final = 64 * 1024 * 1024
@@ -86,7 +87,7 @@ def _look(families: list[Family], window: list[Totals], service: str) -> Look:
         cpu=summary.cpu,
         memory=summary.memory,
         routes=figures.endpoints(window, trends=False),
-        queries=figures.query_figures(families),
+        queries=figures.query_figures(query_book(families)),
         caches=_caches(families),
     )
 

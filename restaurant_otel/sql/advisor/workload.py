@@ -105,9 +105,15 @@ def _pg_stat_statements(connection: Any) -> list[Statement]:
 
 
 def from_capture() -> list[Statement]:
-    """What this process and its siblings have asked so far, by the query book: texts without values."""
+    """What this process and its siblings have asked so far, by the query book: texts without values.
+
+    Which its siblings are, a process that is no worker of an app learns by RESTAURANT_OTEL_WORKERS_DIR or
+    RESTAURANT_OTEL_GROUP, the same as the app's.
+    """
+    from restaurant_otel.metrics.registry import registry
     from restaurant_otel.sql.book import query_book
 
+    registry().attach()
     found = [
         Statement(entry.text, float(entry.calls), tuple(use.route for use in entry.routes if use.route))
         for entry in query_book()
@@ -115,7 +121,7 @@ def from_capture() -> list[Statement]:
     ]
     if not found:
         raise AdviseError(
-            "the query book of this process and its siblings is empty: ask within the app, or its admin API "
-            "(POST /advise)"
+            "the query book of this process and its siblings is empty: ask the app's admin API (POST /advise), or set "
+            "RESTAURANT_OTEL_WORKERS_DIR or RESTAURANT_OTEL_GROUP here as for the app"
         )
     return found
