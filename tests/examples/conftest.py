@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -24,10 +25,19 @@ async def _fill(env: dict[str, str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def restaurant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
+def workers_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the app keeps its figures and its query book: other processes may read them there."""
+    return tmp_path_factory.mktemp("workers")
+
+
+@pytest.fixture(scope="module")
+def restaurant(tmp_path_factory: pytest.TempPathFactory, workers_dir: Path) -> Iterator[servers.Server]:
     """The app under uvicorn, with seeded data."""
     folder = tmp_path_factory.mktemp("restaurant")
-    env = {"DATABASE_URL": f"sqlite:///{folder / 'restaurant.sqlite3'}"}
+    env = {
+        "DATABASE_URL": f"sqlite:///{folder / 'restaurant.sqlite3'}",
+        "RESTAURANT_OTEL_WORKERS_DIR": str(workers_dir),
+    }
     asyncio.run(_fill(env))
     with servers.start("uvicorn", "examples.restaurant.app:app", log=folder / "app.log", env=env) as server:
         yield server
