@@ -18,6 +18,7 @@ from restaurant_otel.metrics.points import Family, HistogramPoint, NumberPoint
 from restaurant_otel.scorecard import evidence
 from restaurant_otel.scorecard.evidence import PAGE_SHARE, Key, quantile
 from restaurant_otel.scorecard.formula import Reading, Snapshot
+from restaurant_otel.sql.book import OTHER
 
 
 @dataclass(slots=True)
@@ -188,7 +189,7 @@ def _read_means(field_name: str, *names: str) -> Callable[[Totals, Family], None
         into = getattr(totals, field_name)
         for point in family.points:
             if isinstance(point, HistogramPoint):
-                key = tuple(_text(point.values, place) for place in places)
+                key = (OTHER,) if point.overflow else tuple(_text(point.values, place) for place in places)
                 _add(into, key, (point.count, point.sum))
 
     return take
@@ -208,7 +209,7 @@ def _read_lookups(*, answered: bool) -> Callable[[Totals, Family], None]:
 def _read_n_plus_one(totals: Totals, family: Family) -> None:
     places = _places(family, "http.route", "restaurant.db.relationship")
     for point in family.points:
-        if isinstance(point, NumberPoint):
+        if isinstance(point, NumberPoint) and not point.overflow:  # of those nobody knows which they are
             _add(totals.n_plus_one, tuple(_text(point.values, place) for place in places), (point.value,))
 
 

@@ -90,6 +90,18 @@ def test_an_n_plus_one_is_told_with_what_to_do(asked: httpx.Client) -> None:
     assert (repeated["summary"], repeated["calls"]) == ("SELECT branches", BRANCHES)
 
 
+def test_the_score_recommends_by_name_what_the_app_should_mend(asked: httpx.Client) -> None:
+    """No statement of a real database is as fast as the objective that this app has."""
+    card = asked.get("/score").json()
+    evidence = {
+        one["runbook"]: [fact["subject"] for fact in one["evidence"]]
+        for one in card["recommendations"]
+        if one["component"] == "database"
+    }
+    assert evidence["n-plus-one"] == ["/staff User.branch"]
+    assert set(evidence["slow-database"]) == {"SELECT users", "SELECT branches"}
+
+
 def test_the_missing_index_is_advised_and_made(asked: httpx.Client, database_url: str) -> None:
     def outcome(job: dict[str, Any]) -> Any:
         def ended() -> dict[str, Any] | None:

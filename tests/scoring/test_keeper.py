@@ -14,6 +14,7 @@ from restaurant_otel.scorecard.evidence import quantile
 from restaurant_otel.scorecard.files import Goals
 from restaurant_otel.scorecard.formula import Scorecard
 from restaurant_otel.scorecard.keeper import Keeper
+from restaurant_otel.scoring import recommend, score
 from tests.support.asgi import asgi_call
 
 
@@ -145,6 +146,29 @@ def test_the_evidence_is_what_weighs_most(app: App) -> None:
     assert (slow.value, slow.relief) == (pytest.approx(1.2), pytest.approx(10 / 112))
     assert [(fact.subject, fact.value) for fact in facts["failing_routes"]] == [("/rare", 1.0)]
     assert [fact.subject for fact in facts["cache_groups"]] == ["menu dish"]
+
+
+def test_statements_and_repetitions_are_named_in_what_is_recommended(app: App) -> None:
+    """By summary and by relationship; those past the metrics' limit of series have no name to go by."""
+    app.registry = Registry(limit=2)
+    app.keeper = Keeper(Goals(), app.registry, clock=lambda: app.now)
+    app.requests(100)
+    operations = catalog.DB_CLIENT_OPERATION_DURATION
+    every = app.registry.histogram(operations).bind(*[None] * len(operations.attributes))
+    for summary, route, seconds in (
+        ("SELECT orders", "/search", 0.9),
+        ("SELECT users", "/roster", 0.2),
+        ("SELECT menu", "/menu", 0.5),
+    ):
+        every.record(seconds)
+        app.registry.histogram(catalog.DB_QUERY_DURATION).bind("f" + route, summary, route).record(seconds)
+        app.registry.counter(catalog.DB_N_PLUS_ONE).bind(route, "Schedule.user").add(len(route))
+    app.now += 30
+    snapshot = app.keeper.snapshot()
+    found = recommend(score(snapshot), snapshot)
+    named = {each.advice.name: [fact.subject for fact in each.evidence] for each in found}
+    assert named["slow-statements"] == ["SELECT orders", "other", "SELECT users"]
+    assert named["n-plus-one"] == ["/search Schedule.user", "/roster Schedule.user"]
 
 
 def test_the_trend_is_of_a_day_at_most(app: App) -> None:
