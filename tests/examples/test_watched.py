@@ -19,9 +19,7 @@ TIMES = 3
 
 READ = """
 import dataclasses, json
-from restaurant_otel.metrics.registry import registry
 from restaurant_otel.sql.book import query_book, repeated_queries
-registry().attach()
 found = {"book": query_book(), "repeated": repeated_queries()}
 print(json.dumps({name: [dataclasses.asdict(each) for each in some] for name, some in found.items()}))
 """

@@ -110,10 +110,8 @@ def from_capture() -> list[Statement]:
     Which its siblings are, a process that is no worker of an app learns by RESTAURANT_OTEL_WORKERS_DIR or
     RESTAURANT_OTEL_GROUP, the same as the app's.
     """
-    from restaurant_otel.metrics.registry import registry
     from restaurant_otel.sql.book import query_book
 
-    registry().attach()
     found = [
         Statement(entry.text, float(entry.calls), tuple(use.route for use in entry.routes if use.route))
         for entry in query_book()
