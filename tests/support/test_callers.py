@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from restaurant_otel.catalog import HTTP_SERVER_ACTIVE_REQUESTS, OPERATION_DURATION, TELEMETRY_ERRORS
-from restaurant_otel.metrics import registry
+from restaurant_otel.metrics import Family, registry
 from restaurant_otel.metrics.exposition import negotiate, render
 from tests.support.asgi import asgi_call, asgi_websocket
 from tests.support.readings import from_families, parse
@@ -105,7 +105,13 @@ def test_the_registry_and_a_scrape_read_alike() -> None:
     numbers.counter(TELEMETRY_ERRORS).bind("test").add(3)
     numbers.counter(HTTP_SERVER_ACTIVE_REQUESTS).bind("GET", "http").add(0)
     numbers.histogram(OPERATION_DURATION).bind("test", None).record_with_exemplar(0.03, 7, 9)
-    families = numbers.collect()
+    # Of these alone: other tests have left label values behind that no exposition can show as they are.
+    three = {TELEMETRY_ERRORS, HTTP_SERVER_ACTIVE_REQUESTS, OPERATION_DURATION}
+
+    def collect() -> list[Family]:
+        return [family for family in numbers.collect() if family.metric in three]
+
+    families = collect()
     text = b"".join(render(families, negotiate(OPENMETRICS))).decode()
     direct, scraped = from_families(families), parse(text, OPENMETRICS)
     for name in (
@@ -121,6 +127,6 @@ def test_the_registry_and_a_scrape_read_alike() -> None:
     assert not direct.is_cumulative("http_server_active_requests")
     assert scraped.went_back(direct) == []
     numbers.counter(TELEMETRY_ERRORS).bind("test").add(1)
-    later = from_families(numbers.collect())
+    later = from_families(collect())
     assert (later - direct).total("restaurant_telemetry_errors_total") == 1
     assert len(direct.went_back(later)) == 1
