@@ -14,12 +14,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from dashboards.src import scenarios
+from dashboards.src import grafana, scenarios
 from restaurant_otel.rules import export
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
-PARTS: Final[tuple[Callable[[], dict[str, str]], ...]] = (export.files, scenarios.files)
+PARTS: Final[tuple[Callable[[], dict[str, str]], ...]] = (
+    export.files,
+    scenarios.files,
+    grafana.files,
+)
 """Each gives its files: path under ``dashboards/`` -> contents."""
 
 
