@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "advise": "Advise on a database's indexes, with proof, and make them if told to.",
     "cache": "Clear an app's cache, or look at it.",
     "rules": "Export and check Prometheus's rules and Alertmanager's configuration.",
+    "dashboards": "Export the Grafana dashboards, or push them into a Grafana.",
     "score": "Score a fleet by what Prometheus knows.",
 }
 """Each command and what it is for, in the order of the help. Its module has the same name, and a Typer app `app`."""
