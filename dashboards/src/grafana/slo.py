@@ -116,7 +116,7 @@ _GRAPHS: Final = (
         "Budget left, and in three days",
         [
             Query(f"clamp_min({_BUDGET}, -1)", "{{slo}}"),
-            Query(f"clamp_min(predict_linear({_BUDGET}[6h], 3 * 86400), -1)", "{{slo}}, in three days"),
+            Query(f"clamp(predict_linear({_BUDGET}[6h], 3 * 86400), -1, 1)", "{{slo}}, in three days"),
         ],
         unit="percentunit",
         least=None,
@@ -124,7 +124,7 @@ _GRAPHS: Final = (
         colours=_LEFT,
         description=about(
             "What is left of the budget, and what will be in three days if the last six hours go on;"
-            " what is below -100 % is drawn there.",
+            " what is below -100 % is drawn there, and a budget is never more than whole.",
             runbooks=("availability-burn", "latency-burn"),
         ),
     ),
@@ -141,7 +141,7 @@ _GRAPHS: Final = (
             Query('avg_over_time(service:http_requests:rate5m{job=~"$job"}[1d])', "{{job}}, mean of a day"),
         ],
         unit="reqps",
-        description=about("Load. What it will be is told by `restaurant-otel score --forecast`."),
+        description=about("Load. What it will be is told by `restaurant-otel score --outlook`."),
     ),
 )
 _TEXT: Final = text_panel(
