@@ -42,7 +42,7 @@ SORTS: Final = {"p": "p95", "m": "mean", "r": "rate", "e": "error_ratio", "c": "
 def draw(look: Look | None, view: View, columns: int, rows: int) -> list[Text]:
     """The screen."""
     if look is None:
-        lines = [Text(view.problem or "looking…", style="red" if view.problem else "dim")]
+        lines = [Text(_printable(view.problem) or "looking…", style="red" if view.problem else "dim")]
     else:
         lines = _head(look, view, columns) + _components(look, columns)
         lines += [*_figures(look, columns), Text()]
@@ -69,7 +69,7 @@ def _head(look: Look, view: View, columns: int) -> list[Text]:
     state = "paused " if view.paused else ""
     right = Text(f"{state}{time.strftime('%H:%M:%S', time.localtime(look.at))}", style="dim")
     if view.problem:
-        right = Text(view.problem, style="red")
+        right = Text(_printable(view.problem), style="red")
     gap = max(1, columns - left.cell_len - right.cell_len)
     score = Text.assemble(
         ("score ", "bold"),
@@ -332,3 +332,8 @@ def _type(view: View, key: str) -> None:
         view.filter = view.filter[:-1]
     elif key.isprintable() and len(view.filter) < 60:
         view.filter += key
+
+
+def _printable(text: str) -> str:
+    """What a server says goes to somebody's terminal: without characters that steer it."""
+    return "".join(character if character.isprintable() else " " for character in text)
