@@ -48,7 +48,7 @@ dashboards: ## Write dashboards, rules and the Alertmanager's configuration anew
 dashboards-check: ## Fail if one of them is stale
 	@$(RUN) -m dashboards.src --check
 
-BENCHMARKS := http cells scrape sql cache sockets advisor admin
+BENCHMARKS := http cells scrape sql cache sockets advisor admin resources
 bench: ## Against the peers, side by side (minutes); BENCHMARKS="http sql" runs some of them
 	@scripts/setup bench
 	@failed=; for name in $(BENCHMARKS); do \

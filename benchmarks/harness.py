@@ -210,6 +210,7 @@ _PEERS = (
     "opentelemetry-sdk",
     "opentelemetry-instrumentation-asgi",
     "opentelemetry-instrumentation-wsgi",
+    "opentelemetry-instrumentation-system-metrics",
     "starlette",
     "flask",
     "prometheus-client",

@@ -43,7 +43,6 @@ class Cgroups:
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._ticks = os.sysconf("SC_CLK_TCK")
         self._found: dict[str, _Hierarchy] = {}
         paths = _paths(files.read_once("/proc/self/cgroup") or b"")
         mounts = _mounts(files.read_once("/proc/self/mountinfo") or b"")
@@ -161,8 +160,11 @@ class Cgroups:
             return {}
         stat = self._files.read(f"{level}/cpuacct.stat") or b""
         modes = {name: number_after(stat, name.encode() + b" ") for name in ("user", "system")}
+        ticks = os.sysconf(
+            "SC_CLK_TCK"
+        )  # not earlier: where there are no control groups there may be no such call
         return {"total": total / 1e9} | {
-            name: value / self._ticks for name, value in modes.items() if value is not None
+            name: value / ticks for name, value in modes.items() if value is not None
         }
 
     def throttling(self) -> tuple[int, int, float] | None:

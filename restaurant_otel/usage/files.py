@@ -45,7 +45,7 @@ class Files:
     def read_once(self, path: str) -> bytes | None:
         """The same without keeping it open: for what is looked at rarely."""
         try:
-            descriptor = os.open(self.root + path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self.root + path, os.O_RDONLY)
             try:
                 return os.read(descriptor, _LARGEST)
             finally:
@@ -65,7 +65,7 @@ class Files:
         return os.path.exists(self.root + path)
 
     def _opened(self, path: str) -> tuple[int, tuple[int, int]]:
-        descriptor = os.open(self.root + path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(self.root + path, os.O_RDONLY)
         known = descriptor, _identity(descriptor)
         if len(self._open) < _MOST:
             self._open[path] = known

@@ -25,6 +25,15 @@ _UNTOLD: Final = (AttributeError, NotImplementedError, OSError, psutil.Error, Ru
 """All the ways in which psutil says that a platform does not tell something."""
 
 
+def memory_room() -> tuple[float, float] | None:
+    """The host's memory and what is available of it, in bytes; None where nobody knows."""
+    try:
+        told = psutil.virtual_memory()
+    except _UNTOLD:
+        return None
+    return told.total, told.available
+
+
 class PortableHost:
     """Collects the host by psutil. `disks`, `interfaces`, `mounts`: patterns, None for all that is sensible."""
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 from restaurant_otel import catalog, forks
@@ -184,13 +185,15 @@ class Sampler:
         )
 
     def _process_collectors(self) -> Sequence[Collector[ProcessReading]]:
-        room = _Room(self._files, Cgroups(self._files), self._clock)
+        cgroups = Cgroups(self._files)
         process: Collector[ProcessReading]
         if self._files.exists("/proc/self/stat"):
+            room = _Room(partial(_host_room, self._files), cgroups, self._clock)
             process = Process(self._files, room.cpus)
         else:
-            from restaurant_otel.usage.portable import PortableProcess
+            from restaurant_otel.usage.portable import PortableProcess, memory_room
 
+            room = _Room(memory_room, cgroups, self._clock)
             process = PortableProcess(room.cpus)
         runtime = (self.garbage, self.event_loops, self.thread_pools, Backlog(self._files))
         return (process, *runtime, MemoryTrend(self._clock(), room.memory))
@@ -260,10 +263,15 @@ class Sampler:
 
 
 class _Room:
-    """How much a process may use: CPUs, and memory. Looked up once a minute."""
+    """How much a process may use: CPUs, and memory. Looked up once a minute.
 
-    def __init__(self, files: Files, cgroups: Cgroups, clock: Callable[[], float]) -> None:
-        self._files = files
+    `host` tells the host's memory and what is left of it.
+    """
+
+    def __init__(
+        self, host: Callable[[], tuple[float, float] | None], cgroups: Cgroups, clock: Callable[[], float]
+    ) -> None:
+        self._host = host
         self._cgroups = cgroups
         self._clock = clock
         self._again_at: float | None = None
@@ -286,11 +294,17 @@ class _Room:
             return
         self._again_at = now + _ROOM_SECONDS
         self._cpus = min(self._cgroups.cpu_quota() or usable_cpus(), usable_cpus())
-        meminfo = self._files.read("/proc/meminfo") or b""
-        total, available = number_after(meminfo, b"MemTotal:"), number_after(meminfo, b"MemAvailable:")
+        host = self._host()
         rooms: list[tuple[float, float]] = [
             (use.limit, use.limit - use.working_set) for use in self._cgroups.memory() if use.limit
         ]
-        if total is not None and available is not None:
-            rooms.append((total * 1024, available * 1024))
+        if host is not None:
+            rooms.append(host)
         self._memory = min(rooms, key=lambda room: room[1], default=None)
+
+
+def _host_room(files: Files) -> tuple[float, float] | None:
+    """The host's memory and what is available of it, in bytes, by ``/proc/meminfo``."""
+    meminfo = files.read("/proc/meminfo") or b""
+    total, available = number_after(meminfo, b"MemTotal:"), number_after(meminfo, b"MemAvailable:")
+    return None if total is None or available is None else (total * 1024, available * 1024)

@@ -1,0 +1,129 @@
+"""What the public functions tell: the trend, where memory grows, how late a loop is; and none of it grows itself."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import Iterator
+
+import pytest
+
+from restaurant_otel import resources
+from restaurant_otel.metrics import Registry
+from restaurant_otel.settings import Settings
+from restaurant_otel.usage.event_loop import EventLoops
+from restaurant_otel.usage.history import READINGS
+from restaurant_otel.usage.readings import ProcessReading
+from restaurant_otel.usage.sampler import Sampler
+from restaurant_otel.usage.sheet import Sheet
+from tests.support.readings import from_families
+from tests.support.wait import eventually
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def observer() -> Iterator[None]:
+    """The process's observer, looking once a second."""
+    resources.stop()
+    resources.start(Settings.resolve(resources_interval=1))
+    yield
+    resources.stop_leak_snapshot()
+    resources.stop()
+
+
+@pytest.mark.usefixtures("observer")
+def test_history_tells_host_and_process() -> None:
+    def two() -> resources.History | None:
+        found = resources.history()
+        return found if min(len(found.host), len(found.process)) >= 2 else None
+
+    found = eventually(two, what="two readings of each")
+    assert found is not None
+    for readings in (found.host, found.process):
+        times = [reading.time for reading in readings]
+        assert times == sorted(times)
+        assert times[-1] == pytest.approx(time.time(), abs=60)
+    assert found.process[-1].memory
+    assert found.process[-1].cpu is not None
+    assert found.host[-1].cpu_utilization is not None
+    assert found.host[-1].memory_utilization is not None
+    assert found.host[-1].memory_limit
+
+
+def test_without_an_observer_there_is_no_history() -> None:
+    resources.stop()
+    assert resources.history() == resources.History()
+
+
+@pytest.mark.usefixtures("observer")
+def test_a_leak_snapshot_names_the_line_that_grows() -> None:
+    assert resources.leak_snapshot().began
+    held, line = [bytearray(MIB) for _ in range(8)], sys._getframe().f_lineno
+    found = resources.leak_snapshot(top=1)
+    assert not found.began
+    (growth,) = found.growth
+    assert (growth.file, growth.line) == (__file__, line)
+    assert growth.size >= len(held) * MIB
+    resources.stop_leak_snapshot()
+    assert not tracemalloc.is_tracing()
+
+
+def test_a_blocked_loop_is_seen_during_and_after() -> None:
+    registry = Registry()
+    loops, sheet = EventLoops(registry, seconds=0.05), Sheet(Registry())
+    during = ProcessReading(0.0)
+
+    def look_from_outside() -> None:
+        loops.collect(sheet, during)
+
+    async def block() -> None:
+        loops.watch()
+        sampler = threading.Timer(0.4, look_from_outside)
+        sampler.start()
+        time.sleep(0.5)  # noqa: ASYNC251 - that is the fault
+        sampler.join()
+        await asyncio.sleep(0.1)
+
+    asyncio.run(block())
+    after = ProcessReading(0.0)
+    loops.collect(sheet, after)
+    assert during.event_loop_lag is not None
+    assert during.event_loop_lag > 0.3
+    assert after.event_loop_lag is not None
+    assert after.event_loop_lag > 0.4
+    assert from_families(registry.collect()).total("restaurant_event_loop_lag_seconds_sum") > 0.4
+
+
+def test_a_day_of_samples_takes_no_more_memory_than_its_morning() -> None:
+    """5,760 samples by a clock of the test's; kept are the latest 1,000, so what comes after must add nothing."""
+    now = itertools.count(1.0, 15.0)
+    at = [0.0]
+    sampler = Sampler(Registry(), 15, clock=lambda: at[0], wall=lambda: at[0])
+
+    def hours(number: float) -> None:
+        for _ in range(int(number * 240)):
+            at[0] = next(now)
+            sampler.sample()
+
+    hours(5)
+    tracemalloc.start()
+    hours(5)  # all that is kept has been made under tracing by now
+    gc.collect()
+    before = tracemalloc.get_traced_memory()[0]
+    hours(14)
+    gc.collect()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    found = sampler.history
+    sampler.stop()
+    assert grown < 128 * 1024
+    assert len(found.host) == len(found.process) == READINGS
+    assert found.process[-1].time == 24 * 3600 - 15 + 1
+    assert found.process[-1].leak_slope is not None
+    assert not any(reading.leak_suspected for reading in found.process)
