@@ -273,7 +273,10 @@ def test_the_keeper_survives_what_goes_wrong_and_ends(told: Told, added):
 
 # --- nothing of the values ---------------------------------------------------------------------------
 
-secrets = st.text(st.characters(codec="ascii", min_codepoint=97, max_codepoint=122), min_size=12, max_size=30)
+# Begun as no word does: hypothesis also draws words that stand in the code, and reports may say those.
+secrets = st.text(
+    st.characters(codec="ascii", min_codepoint=97, max_codepoint=122), min_size=9, max_size=27
+).map("qzx".__add__)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
