@@ -128,7 +128,9 @@ def test_an_interrupted_query_ends(database: Database, told: Told, counting_star
     def interrupt() -> None:
         # Once the server sleeps, this process waits for it, and nowhere else. Earlier, the interruption may hit a
         # place that swallows it, such as a comparison of keys in one of the driver's dicts.
-        with psycopg.connect(database.url.set(drivername="postgresql").render_as_string(False)) as other:
+        url = database.url.set(drivername="postgresql").render_as_string(False)
+        # Autocommit: within one transaction, all looks at who is asleep would show what the first one saw.
+        with psycopg.connect(url, autocommit=True) as other:
             eventually(lambda: other.execute(asleep).fetchone() == (1,))
         os.kill(os.getpid(), signal.SIGINT)
 
