@@ -45,6 +45,7 @@ class Notes:
 
     def _in_child(self) -> None:
         self._lock = threading.Lock()
+        self._saving = threading.Lock()
 
     def put(self, kind: str, key: str, note: Note) -> None:
         """Keep `note` in place of an older one of this `kind` (a word) and `key` (hexadecimal digits).
@@ -76,17 +77,26 @@ class Notes:
             return {**found, **self._kept.get(kind, {})}
 
     def save(self) -> None:
-        """Write what is new to where the siblings can read it. A folder that is gone or full is no error."""
+        """Write what is new to where the siblings can read it. A folder that is gone or full is no error.
+
+        When it returns, all that was put before is written: what another thread was saving as well.
+        """
+        with self._saving:
+            group, news = self._take_unsaved()
+            if group is not None and news:
+                with contextlib.suppress(OSError):
+                    _write(group, news)
+
+    def _take_unsaved(self) -> tuple[Group | None, list[tuple[Name, Note]]]:
         group = registry().group
         with self._lock:
             if group is not None and group != self._group:  # just joined: all is news to the siblings
                 self._unsaved = {(kind, key): None for kind, kept in self._kept.items() for key in kept}
             self._group = group
             names, self._unsaved = self._unsaved, {}
-            news = [(name, self._kept[name[0]][name[1]]) for name in names if name[1] in self._kept[name[0]]]
-        if group is not None and news:
-            with contextlib.suppress(OSError):
-                _write(group, news)
+            return group, [
+                (name, self._kept[name[0]][name[1]]) for name in names if name[1] in self._kept[name[0]]
+            ]
 
     def forget(self) -> None:
         """Drop what this process has kept; files stay."""

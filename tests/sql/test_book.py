@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import signal
+import threading
+import types
 
 import pytest
 import sqlalchemy as sa
@@ -13,7 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from restaurant_otel import sql
+from restaurant_otel.metrics.group import Group
 from restaurant_otel.sql import book, series
+from restaurant_otel.sql import notes as notes_module
 from restaurant_otel.sql.book import OTHER, QueryEntry, quantile, query_book, repeated_queries, slow_queries
 from restaurant_otel.sql.keeper import Keeper
 from restaurant_otel.sql.notes import MOST, Notes, notes
@@ -181,6 +185,33 @@ def test_notes_are_bounded():
 
 
 # --- all workers -------------------------------------------------------------------------------------
+
+
+def test_what_another_thread_is_saving_is_saved_when_save_returns(tmp_path, monkeypatch):
+    """A worker that saves before it ends must not end while its keeper's thread has taken the words and not written."""
+    some, taken, go_on, written = Notes(), threading.Event(), threading.Event(), []
+
+    def write_slowly(group, news):
+        taken.set()
+        assert go_on.wait(20)
+        written.extend(news)
+
+    monkeypatch.setattr(notes_module, "_write", write_slowly)
+    monkeypatch.setattr(
+        notes_module, "registry", lambda: types.SimpleNamespace(group=Group("book", str(tmp_path)))
+    )
+    some.put("query", "1", {"text": "SELECT ?"})
+    keeper = threading.Thread(target=some.save)
+    keeper.start()
+    assert taken.wait(20)
+    seen: list[int] = []
+    ours = threading.Thread(target=lambda: (some.save(), seen.append(len(written))))
+    ours.start()
+    ours.join(0.2)
+    go_on.set()
+    ours.join(20)
+    keeper.join(20)
+    assert seen == [1]
 
 
 def test_a_killed_worker_s_words_and_numbers_stay(tmp_path, monkeypatch):
