@@ -101,6 +101,7 @@ class Core:
         self.gate = threading.Lock()
         """Held while the breaker's state and what depends on it change together: journal, memory, listening."""
         self._stamps = [0] * _STRIPES
+        self._overtaken: list[tuple[str, float]] = [("", 0.0)] * _STRIPES
         self._cleared = 0
         self.locks: dict[str, str] = {}
         self.listening = False
@@ -299,14 +300,25 @@ class Core:
         return Moment(self.breaker.epoch, self.stamp(name))
 
     def fill(self, name: str, entry: Entry, stamp: tuple[int, int]) -> None:
-        """Keep what was read from Redis in front of it, unless it has changed since `stamp` was taken."""
+        """Keep what was read from Redis in front of it, unless it has changed since `stamp` was taken.
+
+        Several threads may have read `name` at once, each another value; the caller returns its own in any case. So
+        that nobody who saw the newer sees the older afterwards, memory takes or keeps none that is older than one read.
+        """
         now = time.monotonic()
         with self.gate:
-            if not self.uses_redis or not self.listening or stamp != self.stamp(name):
+            if not self.uses_redis or not self.listening:
                 return
             kept = self.memory.get(name, now)
-            # Another thread may have read, and kept, what was written after this was read.
-            if kept is None or kept.created <= entry.created:
+            if kept is not None and kept.created > entry.created:
+                return
+            stripe = hash(name) % _STRIPES
+            if stamp != self.stamp(name):
+                self.memory.delete(name)
+                self._overtaken[stripe] = name, entry.created
+                return
+            overtaken, created = self._overtaken[stripe]
+            if overtaken != name or created <= entry.created:
                 self.memory.put(name, entry, entry.size + len(name), entry.dead_at)
 
 

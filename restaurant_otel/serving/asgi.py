@@ -42,6 +42,9 @@ class AsgiExchange(HttpExchange):
         self, observer: Observer, routes: AsgiRoutes, scope: Scope, receive: Receive, send: Send
     ) -> None:
         headers = scope.get("headers", ())
+        if type(headers) is not list:
+            # The protocol allows any iterable, also one that can be read but once: the app shall have it too.
+            headers = scope["headers"] = list(headers or ())
         # One call, in half the time that a loop takes to pick those that are wanted.
         found: Found = dict(headers)
         if len(found) != len(headers):

@@ -8,7 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from restaurant_otel.cache import Cache
+from restaurant_otel.caching.entry import Entry
 from tests.cache.conftest import threads_first, two_tiers
 from tests.cache.redises import Proxy, RedisCluster, RedisServer
 from tests.support.wait import eventually
@@ -110,6 +113,33 @@ def test_many_writers_and_readers_agree_in_the_end_and_no_value_goes_back(
         thread.join()
     writer.close()
     assert wrong == []
+
+
+@pytest.mark.parametrize("last", ["older", "newer"])
+def test_of_two_reads_at_once_memory_keeps_none_that_is_older_than_what_a_reader_saw(
+    make: Make, shared_redis: RedisServer, last: str
+) -> None:
+    """Between the two values' ways into memory a change is told that only the reader of the newer must heed.
+
+    That takes a few microseconds at the right place, so it is played with the parts that the race is between.
+    """
+    cache = two_tiers(make, shared_redis.url)
+    core = cache._core if hasattr(cache, "_core") else cache._cache._core
+    made = {
+        which: Entry(
+            0, 0, 0, b"", seq=0, created=time.time() + later, ttl=60, stale=0, load=0, tags=()
+        ).place(time.monotonic(), time.time())
+        for which, later in (("older", 0.0), ("newer", 0.001))
+    }
+    stamps = {"newer": core.stamp("k")}
+    core.changed(("k",))
+    stamps["older"] = core.stamp("k")
+    first = "newer" if last == "older" else "older"
+    for which in (first, last):
+        core.fill("k", made[which], stamps[which])
+    assert core.memory.get("k", time.monotonic()) is None
+    core.fill("k", made["newer"], core.stamp("k"))
+    assert core.memory.get("k", time.monotonic()) is made["newer"]
 
 
 def test_while_nobody_tells_of_changes_memory_is_not_read(

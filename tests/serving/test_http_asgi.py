@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -39,6 +40,58 @@ async def body(send: Any, data: bytes = b"", more_body: bool = False) -> None:
 async def ok(scope: Any, receive: Any, send: Any) -> None:
     await start(send)
     await body(send, b"hello")
+
+
+def test_headers_that_can_be_read_but_once_reach_the_app_too(spans: Spans, added: Added) -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend(scope["headers"])
+        await ok(scope, receive, send)
+
+    sent = [(b"host", b"shop.example"), (b"user-agent", b"curl/8")]
+    target = ASGIMiddleware(app, tracer_provider=spans.provider)
+
+    async def once(scope: Any, receive: Any, send: Any) -> None:
+        await target({**scope, "headers": iter(sent)}, receive, send)
+
+    asgi_call(once)
+    assert seen == sent
+    assert (spans.server().attributes or {})["server.address"] == "shop.example"
+
+
+@pytest.mark.parametrize("status", [HTTPStatus.CREATED, 201])
+def test_a_status_is_told_as_a_number_however_the_app_says_it(
+    spans: Spans, added: Added, status: int
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await start(send, status)
+        await body(send)
+
+    target = ASGIMiddleware(app, tracer_provider=spans.provider)
+    for _ in range(2):  # the first finds its series, the second has it
+        asgi_call(target)
+    assert added().total(DURATION, http_response_status_code="201") == 2
+    said = [(span.attributes or {})["http.response.status_code"] for span in spans.all()]
+    assert [(type(each), each) for each in said] == [(int, 201)] * 2
+
+
+@pytest.mark.parametrize("status", ["200", None, 0, 99, 600, 10**30, True, 2.5])
+def test_a_status_that_is_none_is_left_out_and_the_request_counted(
+    spans: Spans, added: Added, status: Any
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await start(send, status)
+        await body(send)
+
+    target = ASGIMiddleware(app, tracer_provider=spans.provider)
+    for _ in range(2):
+        response = asgi_call(target)
+        assert response.messages[0]["status"] == status
+    assert added().total(DURATION) == 2
+    assert added().labels(DURATION, "http_response_status_code") == {""}
+    assert [(span.attributes or {}).get("http.response.status_code") for span in spans.all()] == [None, None]
+    assert added().total("restaurant_telemetry_errors_total") == 0
 
 
 def test_the_required_and_recommended_attributes_are_set(spans: Spans) -> None:
