@@ -28,7 +28,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from restaurant_otel import forks, identity
 from restaurant_otel._version import __version__
 from restaurant_otel.errors import survived
-from restaurant_otel.metrics.otlp import build_metric_reader
+from restaurant_otel.metrics.otlp import PushReader, build_metric_reader
 from restaurant_otel.metrics.registry import registry
 from restaurant_otel.metrics.sdk import MirrorReader
 from restaurant_otel.settings import Settings
@@ -206,10 +206,13 @@ def _set_up_metrics(given: metrics.MeterProvider | None, resource: Resource) -> 
         registry().use_meter(provider.get_meter(SCOPE, __version__, schema_url=SCHEMA))
         return
     global _mirror
-    _mirror = MirrorReader(registry())
-    readers: list[Any] = [_mirror]
+    mirror = MirrorReader(registry())
+    readers: list[MirrorReader | PushReader] = [mirror]
     readers += [build_metric_reader(make(), registry(), resource) for make in _exporters("METRICS")]
     own = MeterProvider(readers, resource)
+    for reader in readers:
+        reader.start()
+    _mirror = mirror  # not before: a scrape in another thread would ask a reader that nobody has yet
     _owned.append(own)
     metrics.set_meter_provider(own)
 

@@ -130,6 +130,32 @@ assert read_registry().total("shop_orders_total", kind="pizza") == 2
 """)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_fork_and_a_scrape_in_the_middle_of_the_set_up_ask_no_reader_that_is_not_ready() -> None:
+    out = run("""
+import os, threading, time
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
+begun = threading.Event()
+def fork():
+    child = os.fork()
+    if child == 0:
+        os._exit(asgi_call(ASGIMiddleware(app)).status != 200)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+forker = threading.Thread(target=fork)
+def slow_exporter():
+    os.register_at_fork(before=begun.set)
+    forker.start()
+    begun.wait()
+    telemetry.before_scrape()
+    time.sleep(0.2)  # the fork goes on as far as it may
+    return ConsoleMetricExporter(out=open(os.devnull, "w"))
+telemetry._exporters = lambda signal: [slow_exporter] if signal == "METRICS" else []
+assert asgi_call(ASGIMiddleware(app)).status == 200
+forker.join()
+""")
+    assert out == ""
+
+
 def test_an_exporter_of_the_standard_variables_gets_spans_at_exit() -> None:
     out = run(
         "asgi_call(ASGIMiddleware(app))", {"OTEL_TRACES_EXPORTER": "console", "OTEL_SERVICE_NAME": "shop"}

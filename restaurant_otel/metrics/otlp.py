@@ -208,8 +208,8 @@ def build_metric_reader(
     resource: Resource,
     interval_millis: float | None = None,
     timeout_millis: float | None = None,
-) -> MetricReader:
-    """A reader for a meter provider of ours, which pushes the provider's metrics and the registry's.
+) -> PushReader:
+    """A reader for a meter provider of ours, which pushes the provider's metrics and the registry's once started.
 
     Interval and timeout are by default those of ``OTEL_METRIC_EXPORT_INTERVAL`` and
     ``OTEL_METRIC_EXPORT_TIMEOUT``, in milliseconds; cumulative or delta is what the exporter prefers, which
@@ -233,7 +233,7 @@ def _milliseconds(variable: str, default: float) -> float:
 
 
 class PushReader(MetricReader):
-    """Pushes every `interval` seconds, from a daemon thread that forked children have as well.
+    """Pushes every `interval` seconds from `start` on, from a daemon thread that forked children have as well.
 
     A push that fails is counted and logged by the exporter. Nothing piles up: the next one carries the
     totals again or, with deltas, what has been added since the last success.
@@ -265,6 +265,9 @@ class PushReader(MetricReader):
         self._start_over()
         forks.follow(before=self._before_fork, in_parent=self._in_parent, in_child=self._in_child)
         self._ticker = Ticker("restaurant-otel-push", interval, self._push)
+
+    def start(self) -> None:
+        """Begin, once a provider has this reader: until then the SDK warns of each attempt to collect."""
         self._ticker.start()
 
     def _start_over(self) -> None:

@@ -60,8 +60,8 @@ _Amount: TypeAlias = tuple[float, ...]
 class MirrorReader(MetricReader):
     """Copies the instruments of a meter provider into `registry`.
 
-    `mirror` may be called from any thread. It also happens every `seconds`, in a daemon thread, until the
-    provider is shut down. Forked children go on by themselves, without what their parent had counted.
+    `mirror` may be called from any thread. It also happens every `seconds`, in a daemon thread, from `start` until
+    the provider is shut down. Forked children go on by themselves, without what their parent had counted.
     """
 
     def __init__(self, registry: Registry, seconds: float = _SECONDS) -> None:
@@ -74,10 +74,13 @@ class MirrorReader(MetricReader):
         self._pulled: dict[_Series, _Amount] = {}
         self._inherited: dict[_Series, _Amount] = {}
         self._passing: set[CounterCell | GaugeCell] = set()
+        self._ticker = Ticker("restaurant-otel-mirror", seconds, self.mirror)
+
+    def start(self) -> None:
+        """Begin, once a provider has this reader: until then the SDK warns of each attempt to collect."""
         forks.follow(
             before=self._before_fork, in_parent=self._after_fork_in_parent, in_child=self._after_fork_in_child
         )
-        self._ticker = Ticker("restaurant-otel-mirror", seconds, self.mirror)
         self._ticker.start()
 
     def mirror(self) -> None:

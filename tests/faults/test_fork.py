@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,30 +17,34 @@ from tests.support.servers import ROOT, Server, clean_env
 from tests.system.apps.routes import FLASK
 
 
-@pytest.mark.parametrize("how", ["quiet", "thread", "hammered", "nested"])
-def test_a_program_that_forks_counts_exactly(tmp_path: Path, how: str) -> None:
+def forking(folder: Path, how: str) -> Any:
+    """What tests/faults/forking.py has printed, as JSON; AssertionError when it or a child of it complains."""
+    errors = folder / "stderr"
     program = Process(
-        [sys.executable, "-m", "tests.faults.forking", how], env=clean_env(), cwd=ROOT, log=tmp_path / "log"
+        [sys.executable, "-m", "tests.faults.forking", how],
+        env=clean_env(),
+        cwd=ROOT,
+        log=folder / "stdout",
+        errors=errors,
     )
     try:
-        assert program.wait(within=45) == 0, program.output()
+        assert program.wait(within=45) == 0, errors.read_text()
     finally:
         program.kill()  # its children too, should one hang
-    result = json.loads(program.output())
+    assert errors.read_text() == ""
+    return json.loads(program.output())
+
+
+@pytest.mark.parametrize("how", ["quiet", "thread", "hammered", "nested"])
+def test_a_program_that_forks_counts_exactly(tmp_path: Path, how: str) -> None:
+    result = forking(tmp_path, how)
     assert result["counted"] == result["expected"]
     assert result["in_flight"] == 0
 
 
 def test_setting_up_leaves_no_fork_half_handled(tmp_path: Path) -> None:
     """A fork that waits for the set-up has called its handlers before; those after must not be half of a new pair."""
-    program = Process(
-        [sys.executable, "-m", "tests.faults.forking", "registered"],
-        env=clean_env(),
-        cwd=ROOT,
-        log=tmp_path / "log",
-    )
-    assert program.wait(within=45) == 0, program.output()
-    assert json.loads(program.output()) == []
+    assert forking(tmp_path, "registered") == []
 
 
 @pytest.mark.parametrize("server", ["gunicorn", "gunicorn-gthread"])

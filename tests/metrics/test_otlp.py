@@ -56,6 +56,7 @@ class Pushed:
             exporter, self.registry, RESOURCE, **{"interval_millis": math.inf, **options}
         )
         self.provider = MeterProvider([*others, self.reader], RESOURCE, shutdown_on_exit=False)
+        self.reader.start()
         self.meter = self.provider.get_meter("shop")
 
     def push(self, within: float = 10.0) -> bool:
@@ -518,6 +519,7 @@ from tests.metrics.test_otlp import ORDERS
 resource = identity.resource()
 reader = build_metric_reader(OTLPMetricExporter(endpoint=sys.argv[1]), registry(), resource, 100)
 provider = MeterProvider([reader], resource)
+reader.start()
 cell = registry().counter(ORDERS).bind("parent", None)
 cell.add(5)
 child = os.fork()

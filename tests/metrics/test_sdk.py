@@ -32,6 +32,7 @@ class Host:
         self.registry = registry or Registry()
         self.reader = MirrorReader(self.registry, seconds)
         self.provider = MeterProvider([self.reader], shutdown_on_exit=False, views=tuple(views))
+        self.reader.start()
         self.meter = self.provider.get_meter("shop")
 
     def points(self, name: str) -> dict[tuple[Any, ...], Point]:

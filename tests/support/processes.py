@@ -19,20 +19,36 @@ from pathlib import Path
 import psutil
 import pytest
 
+FIRST_PORT, LAST_PORT = 15000, 32000  # below the kernel's range for outgoing connections
+_given: set[int] = set()
+_dice = random.SystemRandom()  # no test seeds it: processes with one seed would be after the same ports
+
 
 def free_port() -> int:
-    """A loopback port that nobody listens on.
+    """A loopback port that nobody listens on, and that this function gives to nobody else.
 
-    Taken below the kernel's range for outgoing connections, so that none of those grabs it meanwhile.
+    Between the look and the server's own bind the port is free for anyone: no outgoing connection is given it, for it
+    lies below the kernel's range for those; no other test of this process, for none is given twice; and none of a
+    process beside this one under pytest-xdist, for each has a share of its own.
     """
-    for _ in range(200):
-        port = random.randint(15000, 32000)
+    share, shares = _share()
+    for _ in range(1000):
+        port = _dice.randrange(FIRST_PORT + share, LAST_PORT, shares)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
                 probe.bind(("127.0.0.1", port))
+                _given.add(port)
                 return port
     raise RuntimeError("no free loopback port found")
+
+
+def _share() -> tuple[int, int]:
+    """Which of how many processes of this test run this is, from pytest-xdist's variables."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    return int(worker.removeprefix("gw")), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 
 
 def required(program: str) -> str:
@@ -51,19 +67,28 @@ def required(program: str) -> str:
 
 
 class Process:
-    """A running command. `log` receives stdout and stderr."""
+    """A running command. `log` receives stdout and stderr, or stdout alone where `errors` is given for stderr."""
 
-    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        log: Path,
+        errors: Path | None = None,
+    ) -> None:
         self.argv = list(argv)
         self.log = log
-        with log.open("wb") as output:
+        with contextlib.ExitStack() as files:
+            output = files.enter_context(log.open("wb"))
             self._popen = subprocess.Popen(
                 self.argv,
                 env=dict(env),
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.STDOUT if errors is None else files.enter_context(errors.open("wb")),
                 start_new_session=True,  # a group of its own, so that it can be ended as a whole
             )
 
@@ -83,7 +108,7 @@ class Process:
         return self._popen.poll()
 
     def output(self) -> str:
-        """All that was printed so far."""
+        """All that `log` has received so far."""
         return self.log.read_text(errors="replace")
 
     def children(self) -> list[int]:
