@@ -1,7 +1,8 @@
 """The web app: a plain Starlette application, and the one line.
 
 ``uvicorn examples.restaurant.app:app``, on a database that `seed` has filled. Nothing here or in `pages`
-knows about observability, but for the last line and one `measure` on a function that is no endpoint.
+knows about observability, but for the last line, one `measure` on a function that is no endpoint, and whose cache it
+is that pages use.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from examples.restaurant.cache import cache
 from examples.restaurant.database import make_engine
 from examples.restaurant.pages import branches, home, kitchen, menu, orders, reports, schedules, users
 from restaurant_otel import instrument
@@ -29,6 +31,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        await cache.close()
         await engine.dispose()
 
 

@@ -111,6 +111,7 @@ def _environment(options: Options, folder: Path) -> dict[str, str]:
     """What the app is started with; whatever it leaves in its temporary folder goes with ours."""
     env = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
     env.setdefault("OTEL_SERVICE_NAME", "restaurant")
+    env.pop("REDIS_URL", None)  # values of an earlier run's data would live on there
     if options.database_url:
         env["DATABASE_SCHEMA"] = f"restaurant_demo_{os.getpid()}"
     else:

@@ -79,6 +79,10 @@ class Figures:
     """SQL statements by the route that asked."""
     active: float = 0
     """Requests in flight."""
+    answered: float = 0
+    """Look-ups that the cache answered, out-of-date values included."""
+    missed: float = 0
+    """Look-ups that it did not answer."""
 
     def __sub__(self, earlier: Figures) -> Figures:
         return Figures(
@@ -86,6 +90,8 @@ class Figures:
             {route: tally - earlier.requests.get(route, Tally()) for route, tally in self.requests.items()},
             {route: tally - earlier.queries.get(route, Tally()) for route, tally in self.queries.items()},
             self.active,
+            self.answered - earlier.answered,
+            self.missed - earlier.missed,
         )
 
     @property
@@ -97,6 +103,12 @@ class Figures:
     def all_queries(self) -> Tally:
         """Queries of all routes, and of no request."""
         return sum(self.queries.values(), Tally())
+
+    @property
+    def hit_ratio(self) -> float:
+        """The share of look-ups that the cache answered; NaN where there was none."""
+        lookups = self.answered + self.missed
+        return self.answered / lookups if lookups else math.nan
 
     def queries_each(self, route: str) -> float:
         """Queries that one request to this route made on average; NaN where there was no request."""
@@ -113,8 +125,17 @@ def read(scrape: str, content_type: str, at: float) -> Figures:
         elif family.name == "db_client_operation_duration_seconds":
             _add(family, figures.queries)
         elif family.name == "http_server_active_requests":
-            figures.active = sum(sample.value for sample in family.samples)
+            figures.active = _sum(family)
+        elif family.name in ("restaurant_cache_hits", "restaurant_cache_stale"):
+            figures.answered += _sum(family)
+        elif family.name == "restaurant_cache_misses":
+            figures.missed += _sum(family)
     return figures
+
+
+def _sum(family: Metric) -> float:
+    """Of all series, the times at which counters began left out."""
+    return sum(sample.value for sample in family.samples if not sample.name.endswith("_created"))
 
 
 def _add(family: Metric, tallies: dict[str, Tally]) -> None:

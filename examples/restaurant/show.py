@@ -76,6 +76,8 @@ def _findings(whole: Figures) -> list[str]:
     if whole.requests[weakest].errors:
         share = _percent(whole.requests[weakest].error_share)
         found.append(f"most errors: {weakest} ({share} of its requests)")
+    if not math.isnan(whole.hit_ratio):
+        found.append(f"cache: answered {_percent(whole.hit_ratio)} of its look-ups")
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from dashboards.src.__main__ import ROOT
+from tests.dashboards.grafana import DASHBOARDS
 from tests.support.processes import required
 
 DEPLOY = ROOT.parent / "deploy"
@@ -82,6 +83,25 @@ def test_grafana_finds_its_data_sources_and_its_dashboards() -> None:
     assert list(folder.glob("restaurant-*.json"))
     home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert (folder / Path(home).name).is_file()
+
+
+def test_the_app_has_a_cache_and_with_a_key_an_admin_api_where_the_dashboard_looks_for_it() -> None:
+    environment = SERVICES["app"]["environment"]
+    assert re.match(r"redis://(\w+):\d+/0$", environment["REDIS_URL"])[1] in SERVICES  # type: ignore[index]
+    assert environment["RESTAURANT_OTEL_ADMIN_KEY"] == "${RESTAURANT_OTEL_ADMIN_KEY:-}"
+    path = (
+        environment["RESTAURANT_OTEL_ADMIN"].removeprefix("${RESTAURANT_OTEL_ADMIN_KEY:+").removesuffix("}")
+    )
+    [variable] = [
+        each for each in DASHBOARDS["restaurant-cache"]["templating"]["list"] if each["name"] == "admin_url"
+    ]
+    assert variable["query"] == path, "the dashboard looks there, at its own address"
+    front = (DEPLOY / "front.conf").read_text()
+    passed = dict(re.findall(r"location (\S+) \{\s+proxy_pass http://(\w+):\d+;", front))
+    assert passed == {"/": "grafana", f"{path}/": "app"}
+    listens = re.search(r"listen (\d+);", front)
+    assert listens is not None
+    assert SERVICES["front"]["ports"] == [f"127.0.0.1:3000:{listens[1]}"]
 
 
 def test_the_collector_sends_to_what_is_there() -> None:

@@ -322,7 +322,11 @@ def test_the_cache_is_cleared_by_a_confirmed_post_that_carries_no_secret() -> No
     assert action["confirmation"]
     assert action["fetch"]["method"] == "POST"
     assert action["fetch"]["url"] == "${admin_url}/cache/clear?name=${__data.fields.Cache}"
-    assert {name for name, _ in action["fetch"]["headers"]} == {"Content-Type"}
+    assert dict(action["fetch"]["headers"]) == {
+        "Content-Type": "application/json",
+        "Authorization": "Bearer $token",  # which the reader types when asked for confirmation
+    }
+    assert [each["key"] for each in action["variables"]] == ["token"]
 
 
 def test_nothing_names_a_data_source_or_a_machine() -> None:

@@ -16,12 +16,17 @@ from tests.support import servers
 __all__ = ["postgres", "restaurant"]
 
 
-async def _fill(env: dict[str, str]) -> None:
-    engine = make_engine(env)
-    try:
-        await seed(engine)
-    finally:
-        await engine.dispose()
+def fill(env: dict[str, str]) -> None:
+    """Fill the database that `env` names."""
+
+    async def work() -> None:
+        engine = make_engine(env)
+        try:
+            await seed(engine)
+        finally:
+            await engine.dispose()
+
+    asyncio.run(work())
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +43,6 @@ def restaurant(tmp_path_factory: pytest.TempPathFactory, workers_dir: Path) -> I
         "DATABASE_URL": f"sqlite:///{folder / 'restaurant.sqlite3'}",
         "RESTAURANT_OTEL_WORKERS_DIR": str(workers_dir),
     }
-    asyncio.run(_fill(env))
+    fill(env)
     with servers.start("uvicorn", "examples.restaurant.app:app", log=folder / "app.log", env=env) as server:
         yield server

@@ -155,6 +155,7 @@ def test_it_ends_by_itself_with_a_summary_and_leaves_nothing(start: Start) -> No
         assert column in output
     assert "slowest on average: /reports/" in output
     assert "most queries for one request: /" in output
+    assert re.search(r"cache: answered [\d.]+ % of its look-ups", output)
     demo.assert_nothing_left()
 
 

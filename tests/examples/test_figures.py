@@ -7,7 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Gauge, Histogram, exposition
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from examples.restaurant import show
@@ -31,6 +31,10 @@ class App:
         self.queries = Histogram(
             "db_client_operation_duration_seconds", "", ["http_route"], buckets=BOUNDS, registry=self.registry
         )
+        self.lookups = {
+            what: Counter(f"restaurant_cache_{what}", "", ["group"], registry=self.registry)
+            for what in ("hits", "stale", "misses")
+        }
         self.active = Gauge("http_server_active_requests", "", ["method"], registry=self.registry)
 
     def serve(self, route: str, seconds: float, status: int = 200, queries: int = 0) -> None:
@@ -46,6 +50,20 @@ class App:
             at,
         )
         return read(text, exposition.CONTENT_TYPE_LATEST, at)
+
+
+def test_stale_answers_are_answers_and_no_look_up_has_no_ratio() -> None:
+    app = App()
+    assert math.isnan(app.figures().hit_ratio)
+    for what, count in (("hits", 2), ("stale", 1), ("misses", 1)):
+        for group in ("menu", "user"):
+            app.lookups[what].labels(group).inc(count)
+    before = app.figures()
+    assert before.hit_ratio == pytest.approx(0.75)
+    assert "cache: answered 75.0 % of its look-ups" not in show.summary(before)  # nothing was asked
+    app.serve("/menu", 0.01)
+    assert "cache: answered 75.0 % of its look-ups" in show.summary(app.figures())
+    assert math.isnan((app.figures() - before).hit_ratio)
 
 
 def test_requests_add_up_by_route_whatever_else_tells_them_apart() -> None:

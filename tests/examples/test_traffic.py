@@ -82,13 +82,22 @@ async def an_app_that_answers(status: bytes) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
+async def surprised(url: str) -> Traffic:
+    """Traffic to `url`, until something has surprised it."""
+    traffic, stop = Traffic(url, rate=200), asyncio.Event()
+    async with asyncio.timeout(60):
+        running = asyncio.create_task(traffic.run(stop))
+        while not traffic.surprises:
+            await asyncio.wait([running], timeout=0.01)
+        stop.set()
+        await running
+    return traffic
+
+
 def test_an_app_that_answers_wrong_is_a_surprise() -> None:
     async def visit_it() -> Traffic:
         async with an_app_that_answers(b"503 Busy") as url:
-            traffic, stop = Traffic(url, rate=200), asyncio.Event()
-            asyncio.get_running_loop().call_later(0.5, stop.set)
-            await traffic.run(stop)
-            return traffic
+            return await surprised(url)
 
     traffic = asyncio.run(visit_it())
     assert traffic.answered > 0
@@ -108,15 +117,7 @@ def test_no_visit_stumbles_over_a_wrong_answer(visit: Visit) -> None:
 
 
 def test_an_app_that_is_not_there_is_a_surprise_and_no_more() -> None:
-    async def visit_it() -> Traffic:
-        traffic, stop = Traffic("http://127.0.0.1:1", rate=200), asyncio.Event()
-        asyncio.get_running_loop().call_later(0.3, stop.set)
-        await traffic.run(stop)
-        return traffic
-
-    traffic = asyncio.run(visit_it())
-    assert traffic.answered == 0
-    assert traffic.surprises
+    assert asyncio.run(surprised("http://127.0.0.1:1")).answered == 0
 
 
 @pytest.mark.parametrize("url", ["http://example.com", "https://10.0.0.1:80", "http://127.0.0.1.example.com"])

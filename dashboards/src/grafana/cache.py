@@ -159,14 +159,16 @@ _CLEAR: Final = table_panel(
         "POST",
         "${admin_url}/cache/clear?name=${__data.fields.Cache}",
         "Clear the whole cache ${__data.fields.Cache}? Every value is made anew when it is next asked for.",
+        asks={"token": "Token of the admin API (none behind a proxy that knows you)"},
+        headers=(("Content-Type", "application/json"), ("Authorization", "Bearer $token")),
     ),
     sort="Values",
     size=(8, 8),
     description=about(
         "Values in memory, and a button that clears the cache in Redis and in every worker's memory."
         " The request goes from your"
-        " browser to the admin API at the address in the field Admin API above, with your own"
-        " session or token there: this"
+        " browser to the admin API at the address in the field Admin API above, with the token"
+        " that it asks you for: this"
         " dashboard holds none. At a terminal: `restaurant-otel cache clear`."
     ),
 )

@@ -329,6 +329,8 @@ class ActionColumn:
     method: str
     url: str
     confirmation: str
+    asks: Mapping[str, str] = field(default_factory=dict)
+    """What the reader is asked for in the confirmation: name, which stands as ``$name`` in the request, and words."""
     headers: Sequence[tuple[str, str]] = field(default=(("Content-Type", "application/json"),))
     body: str = "{}"
     width: int = 130
@@ -446,6 +448,7 @@ def _action_properties(action: ActionColumn) -> list[models.DynamicConfigValue]:
         "type": "fetch",
         "title": action.button,
         "confirmation": action.confirmation,
+        "variables": [{"key": key, "name": words, "type": "string"} for key, words in action.asks.items()],
         "oneClick": True,
         "style": {"backgroundColor": "#b3261e"},  # by number: its button knows no names
         "fetch": {

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from examples.restaurant.cache import cache
 from examples.restaurant.models import MenuItem
 from examples.restaurant.pages import body, row_or_404, session
 
@@ -19,13 +20,17 @@ def as_json(item: MenuItem) -> dict[str, Any]:
     return {"id": item.id, "name": item.name, "section": item.section, "price_cents": item.price_cents}
 
 
+@cache.cached("menu", ttl=300, ignore=("request",))
+async def dishes(request: Request) -> list[dict[str, Any]]:
+    """All dishes. One value, whatever section is asked for: a key that clients make up would fill the cache."""
+    async with session(request) as database:
+        return [as_json(item) for item in await database.scalars(select(MenuItem).order_by(MenuItem.id))]
+
+
 async def show_menu(request: Request) -> JSONResponse:
     """The menu, or one ``section`` of it."""
-    statement = select(MenuItem).order_by(MenuItem.id)
-    if section := request.query_params.get("section"):
-        statement = statement.where(MenuItem.section == section)
-    async with session(request) as database:
-        return JSONResponse([as_json(item) for item in await database.scalars(statement)])
+    section = request.query_params.get("section")
+    return JSONResponse([dish for dish in await dishes(request) if section in (None, "", dish["section"])])
 
 
 async def set_price(request: Request) -> JSONResponse:
@@ -37,7 +42,8 @@ async def set_price(request: Request) -> JSONResponse:
         item = await row_or_404(database, MenuItem, request.path_params["item_id"])
         item.price_cents = price
         await database.commit()
-        return JSONResponse(as_json(item))
+    await dishes.invalidate(request)
+    return JSONResponse(as_json(item))
 
 
 routes = [

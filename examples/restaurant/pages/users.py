@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from examples.restaurant.cache import cache
 from examples.restaurant.models import ROLES, Branch, User
 from examples.restaurant.pages import PAGE_SIZE, body, number, query, row_or_404, session
 
@@ -41,10 +42,16 @@ async def list_users(request: Request) -> JSONResponse:
         return JSONResponse([as_json(user) for user in found])
 
 
+@cache.cached("user:{user_id}", ttl=600, ignore=("request",))
+async def one_user(request: Request, user_id: int) -> dict[str, Any]:
+    """A user, who once hired does not change; 404 where there is none, which is not kept."""
+    async with session(request) as database:
+        return as_json(await row_or_404(database, User, user_id))
+
+
 async def show_user(request: Request) -> JSONResponse:
     """One user."""
-    async with session(request) as database:
-        return JSONResponse(as_json(await row_or_404(database, User, request.path_params["user_id"])))
+    return JSONResponse(await one_user(request, request.path_params["user_id"]))
 
 
 async def find_user(request: Request) -> JSONResponse:
@@ -69,7 +76,8 @@ async def add_user(request: Request) -> JSONResponse:
             await database.commit()
         except IntegrityError:
             raise HTTPException(409, "this e-mail address is taken") from None
-        return JSONResponse(as_json(user), 201)
+    await cache.delete_tag(f"staff:{user.branch_id}")
+    return JSONResponse(as_json(user), 201)
 
 
 routes = [
