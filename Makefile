@@ -33,8 +33,8 @@ lint: ## Style and common mistakes (ruff)
 types: ## Types of the package, strictly (mypy)
 	@$(RUN) -m mypy
 
-unit: ## The tests alone; TESTS=tests/sql runs some of them
-	@REQUIRE_SERVERS=1 $(RUN) -m pytest $(TESTS)
+unit: ## The tests alone, in several processes; TESTS=tests/sql runs some of them
+	@scripts/unit $(TESTS)
 
 docs: ## Write the generated parts of the documentation anew
 	@$(RUN) scripts/reference.py

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.support import collector as collectors
@@ -17,6 +18,14 @@ from tests.support import servers
 from tests.support.otlp import GrpcReceiver, HttpReceiver, Receiver
 from tests.support.readings import Readings, read_registry
 from tests.support.spans import Spans
+
+
+# How long an example takes is the machine's business; which examples there are is not left to chance, so that a run
+# that fails fails again. Who hunts says `--hypothesis-profile=dice`.
+_UNHURRIED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("same", derandomize=True, database=None, print_blob=True, **_UNHURRIED)
+hypothesis.settings.register_profile("dice", **_UNHURRIED)
+hypothesis.settings.load_profile("same")
 
 
 def pytest_configure(config: pytest.Config) -> None:
