@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,9 +19,8 @@ from tests.support import collector as collectors
 from tests.support import prometheus as prometheuses
 from tests.support import servers
 from tests.support.otlp import GrpcReceiver, HttpReceiver, Receiver
-from tests.support.readings import Readings, read_registry
+from tests.support.readings import Gained, Readings
 from tests.support.spans import Spans
-
 
 # How long an example takes is the machine's business; which examples there are is not left to chance, so that a run
 # that fails fails again. Who hunts says `--hypothesis-profile=dice`.
@@ -31,6 +33,17 @@ hypothesis.settings.load_profile("same")
 def pytest_configure(config: pytest.Config) -> None:
     """End as on Ctrl-C when told to terminate (`timeout`, a cancelled CI job): what runs is stopped on the way."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have the workers of apps meet in a folder of this process's tests: whoever starts removes what others left.
+
+    In memory, as without this. Tests in other processes, under pytest-xdist or by somebody else, have one of theirs.
+    """
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    folder = tempfile.mkdtemp(prefix="restaurant-otel-tests-", dir=memory)
+    os.environ["XDG_RUNTIME_DIR"] = folder
+    session.config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -108,5 +121,4 @@ def added() -> Callable[[], Readings]:
 
     The registry lives as long as the process and is not reset: a test looks at the difference.
     """
-    before = read_registry()
-    return lambda: read_registry() - before
+    return Gained()

@@ -24,6 +24,7 @@ from restaurant_otel.catalog import Kind, Metric
 from restaurant_otel.endpoint import MetricsEndpoint
 from restaurant_otel.metrics import Registry, registry
 from restaurant_otel.settings import LOCAL_NETWORKS
+from tests.support import http
 from tests.support.asgi import Response, asgi_call, asgi_request, http_scope
 from tests.support.processes import free_port
 from tests.support.wait import eventually
@@ -347,7 +348,7 @@ def listening() -> Iterator[Callable[..., MetricsEndpoint]]:
 
 
 def get(made: MetricsEndpoint, path: str = "/metrics", **headers: str) -> httpx.Response:
-    with httpx.Client(headers=headers, trust_env=False) as client:
+    with http.client("", headers=headers) as client:
         return client.get(f"http://127.0.0.1:{made.port}{path}", timeout=10)
 
 
@@ -356,7 +357,7 @@ def test_the_port_answers_its_path_and_nothing_else(listening: Callable[..., Met
     assert b"target_info" in get(made).content
     assert get(made, "/").status_code == 404
     assert get(made, "/metrics/").status_code == 404
-    assert httpx.post(f"http://127.0.0.1:{made.port}/metrics", trust_env=False).status_code == 404
+    assert http.post(f"http://127.0.0.1:{made.port}/metrics").status_code == 404
 
 
 def test_the_port_is_guarded_too(listening: Callable[..., MetricsEndpoint]) -> None:

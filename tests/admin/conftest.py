@@ -10,7 +10,7 @@ import pytest
 
 from tests.admin.tokens import ALL, ROOT, token
 from tests.cache.redises import RedisServer
-from tests.support import servers
+from tests.support import http, servers
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def served(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) 
 
 def client(server: servers.Server, scope: str = ALL, **claims: object) -> httpx.Client:
     headers = {"Authorization": f"Bearer {token(scope=scope, **claims)}"}
-    return httpx.Client(base_url=server.url + ROOT, headers=headers, timeout=30.0)
+    return http.client(server.url + ROOT, headers=headers)
 
 
 @pytest.fixture

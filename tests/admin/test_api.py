@@ -17,6 +17,7 @@ from restaurant_otel.cache import Cache
 from tests.admin.conftest import client
 from tests.admin.tokens import ALL, ROOT, SECRET, by_hand, claims, token
 from tests.cache.redises import RedisServer
+from tests.support import http
 from tests.support.servers import Server
 from tests.support.wait import eventually
 
@@ -53,7 +54,7 @@ def test_every_operation_needs_exactly_its_right(served: Server, operation: Any)
         else:
             assert answer.status_code == 403
             assert operation.right.value in answer.headers["www-authenticate"]
-    with httpx.Client(base_url=served.url + ROOT) as nobody:
+    with http.client(served.url + ROOT) as nobody:
         answer = ask(nobody, operation)
         assert (answer.status_code == 401) == (operation.right is not None)
         if operation.right is not None:
@@ -81,7 +82,7 @@ def test_a_refusal_says_no_more_than_that_and_one_line_says_why(
         "too_long": "A" * 9000,
     }
     answers = [
-        httpx.get(f"{server.url}{ROOT}/score", headers={"Authorization": f"Bearer {each}"})
+        http.get(f"{server.url}{ROOT}/score", headers={"Authorization": f"Bearer {each}"})
         for each in bad.values()
     ]
     assert {answer.status_code for answer in answers} == {401}
@@ -94,14 +95,14 @@ def test_a_refusal_says_no_more_than_that_and_one_line_says_why(
 def test_a_flood_of_failures_is_refused_with_one_line(serve: Callable[..., Server]) -> None:
     server = serve("uvicorn", "tests.admin.app:app")
     statuses = [
-        httpx.get(f"{server.url}{ROOT}/score", headers={"Authorization": "Bearer x"}).status_code
+        http.get(f"{server.url}{ROOT}/score", headers={"Authorization": "Bearer x"}).status_code
         for _ in range(30)
     ]
     assert statuses[:10] == [401] * 10
     assert statuses.count(429) >= 15
     limited = [line for line in server.output().splitlines() if '"too_many_failures"' in line]
     assert len(limited) == 1
-    assert httpx.get(f"{server.url}{ROOT}/score").headers["retry-after"].isdigit()
+    assert http.get(f"{server.url}{ROOT}/score").headers["retry-after"].isdigit()
     scrape = server.scrape()
     assert scrape.total("restaurant_admin_requests_total", restaurant_admin_outcome="limited") >= 15
 
@@ -155,12 +156,12 @@ def test_the_score_comes_with_its_components(everything: httpx.Client) -> None:
 
 
 def test_the_document_needs_a_token(served: Server, everything: httpx.Client) -> None:
-    assert httpx.get(f"{served.url}{ROOT}/openapi.json").status_code == 401
+    assert http.get(f"{served.url}{ROOT}/openapi.json").status_code == 401
     assert everything.get("/openapi.json").json()["servers"] == [{"url": ROOT}]
 
 
 def test_strangers_learn_whether_it_is_well_and_no_more(served: Server, everything: httpx.Client) -> None:
-    open_to_all = httpx.get(f"{served.url}{ROOT}/health")
+    open_to_all = http.get(f"{served.url}{ROOT}/health")
     assert (open_to_all.status_code, open_to_all.json()) == (200, {"status": "ok"})
     parts = {part["name"]: part["state"] for part in everything.get("/health/parts").json()["parts"]}
     assert parts == {"database": "not used", "cache": "ok", "telemetry": "ok", "disk": "ok"}
@@ -170,7 +171,7 @@ def test_a_database_that_is_away_makes_it_not_well(serve: Callable[..., Server])
     server = serve(
         "uvicorn", "tests.admin.app:app", env={"TEST_DATABASE_URL": "sqlite:////there/is/no/such/folder/db"}
     )
-    answer = httpx.get(f"{server.url}{ROOT}/health")
+    answer = http.get(f"{server.url}{ROOT}/health")
     assert (answer.status_code, answer.json()) == (503, {"status": "not ok"})
     with client(server) as api:
         parts = {part["name"]: part for part in api.get("/health/parts").json()["parts"]}
@@ -191,10 +192,10 @@ def test_a_browser_gets_tables_and_nothing_runs_in_them(served: Server, everythi
     assert page.headers["content-type"].startswith("text/html")
     assert "/hello/{name}" in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    console = httpx.get(f"{served.url}{ROOT}/")
+    console = http.get(f"{served.url}{ROOT}/")
     assert console.status_code == 200
     assert "endpoints" in console.text
-    there = httpx.get(f"{served.url}{ROOT}", follow_redirects=True)
+    there = http.get(f"{served.url}{ROOT}", follow_redirects=True)
     assert there.url.path == f"{ROOT}/"
 
 
@@ -226,7 +227,7 @@ def test_one_page_may_call_it_from_a_browser_and_no_other(served: Server) -> Non
         "Content-Type": "application/json",
         "Authorization": f"Bearer {token(sub='grafana')}",
     }
-    done = httpx.post(url, headers=headers, params={"name": "menu"}, content="{}")
+    done = http.post(url, headers=headers, params={"name": "menu"}, content="{}")
     assert (done.status_code, done.json()["cache"]) == (200, "menu")
     assert done.headers["access-control-allow-origin"] == asked["Origin"]
 
@@ -321,11 +322,11 @@ def test_wrong_parameters_are_told_and_not_repeated(everything: httpx.Client, qu
 
 def test_a_body_without_end_is_not_read_to_its_end(served: Server) -> None:
     headers = {"Authorization": f"Bearer {token()}", "Content-Type": "application/json"}
-    answer = httpx.post(f"{served.url}{ROOT}/cache/clear", headers=headers, content=b"[" * 10_000_000)
+    answer = http.post(f"{served.url}{ROOT}/cache/clear", headers=headers, content=b"[" * 10_000_000)
     assert answer.status_code == 413
-    answer = httpx.post(f"{served.url}{ROOT}/cache/clear", headers=headers, content=b"[" * 60_000)
+    answer = http.post(f"{served.url}{ROOT}/cache/clear", headers=headers, content=b"[" * 60_000)
     assert answer.status_code == 400
-    answer = httpx.get(f"{served.url}{ROOT}/endpoints?route=" + "x" * 9000, headers=headers)
+    answer = http.get(f"{served.url}{ROOT}/endpoints?route=" + "x" * 9000, headers=headers)
     assert answer.status_code == 400
 
 

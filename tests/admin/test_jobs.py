@@ -25,6 +25,7 @@ from restaurant_otel.cache import Cache
 from restaurant_otel.settings import Settings
 from tests.admin.tokens import ALL, SECRET, token
 from tests.cache.redises import RedisServer
+from tests.support import http
 from tests.support.processes import free_port
 from tests.support.servers import ROOT as CHECKOUT
 from tests.support.servers import Server, clean_env
@@ -250,14 +251,14 @@ def test_it_can_be_served_alone_beside_the_app(
 
         def answers() -> bool:
             with suppress(httpx.TransportError):
-                return httpx.get(f"{base}/health").status_code == 200
+                return http.get(f"{base}/health").status_code == 200
             return False
 
         eventually(answers, within=30)
-        found = httpx.get(f"{base}/endpoints", headers=headers).json()
+        found = http.get(f"{base}/endpoints", headers=headers).json()
         assert found["total"] >= 1
-        assert httpx.get(f"{base}/score").status_code == 401
-        cleared = httpx.delete(f"{base}/cache?name=shop", headers=headers).json()
+        assert http.get(f"{base}/score").status_code == 401
+        cleared = http.request("DELETE", f"{base}/cache?name=shop", headers=headers).json()
         assert cleared["redis"] == "told"
     finally:
         alone.terminate()

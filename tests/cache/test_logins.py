@@ -32,7 +32,8 @@ def guarded(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def works(url: str, **options: object) -> bool:
-    """Whether values really go to Redis and back, for threads and for a loop."""
+    """Whether values really go to Redis and back, for threads and for a loop, with time for a busy machine."""
+    options = {"timeout": 5.0, **options}
 
     async def asynchronously() -> bool:
         async with AsyncCache(url, namespace="loop", **options) as cache:  # type: ignore[arg-type]
@@ -60,7 +61,7 @@ def test_a_password_in_the_url_lets_it_in(guarded: RedisServer, login: str) -> N
 
 
 def test_a_password_as_an_argument_lets_it_in(guarded: RedisServer) -> None:
-    with Cache(host="127.0.0.1", port=guarded.port, db=0, password=SECRET) as cache:
+    with Cache(host="127.0.0.1", port=guarded.port, db=0, password=SECRET, timeout=5.0) as cache:
         cache.set("k", 1)
     with redis.Redis(port=guarded.port, password=SECRET) as client:
         assert stored(client) >= 1

@@ -23,8 +23,8 @@ from restaurant_otel.rules.export import files
 from restaurant_otel.rules.options import Options
 from tests.cache.redises import RedisServer
 from tests.dashboards.grafana import DASHBOARDS, Asked, filled, label_values, queries, unit
+from tests.support import http, servers
 from tests.support import prometheus as prometheuses
-from tests.support import servers
 from tests.support.prometheus import Prometheus
 
 SCRAPES = 24
@@ -102,7 +102,7 @@ class Shop:
         stack.callback(traffic.join)
         stack.callback(stopped.set)
         self.prometheus.scrapes(SCRAPES, within=90)
-        self._client = stack.enter_context(httpx.Client(base_url=self.prometheus.url, timeout=30.0))
+        self._client = stack.enter_context(http.client(self.prometheus.url))
 
     def ask(self, expr: str) -> list[tuple[dict[str, str], float]]:
         """An instant query's (labels, value), NaN left out. There are hundreds: over one connection."""

@@ -26,8 +26,8 @@ from restaurant_otel.scorecard.fleet import Prometheus as Fleet
 from restaurant_otel.scorecard.fleet import fleet_snapshots
 from restaurant_otel.scorecard.formula import Band, score
 from tests.support import alertmanager as alertmanagers
+from tests.support import http, servers
 from tests.support import prometheus as prometheuses
-from tests.support import servers
 from tests.support.alertmanager import Alertmanager, Webhook
 from tests.support.prometheus import Prometheus
 from tests.support.servers import Server
@@ -74,7 +74,7 @@ class Chain:
         self._traffic.start()
 
     def _ask(self) -> None:
-        with httpx.Client(base_url=self.app.url, timeout=5.0) as client:
+        with http.client(self.app.url, timeout=5.0) as client:
             while not self._stop.wait(0.03):
                 try:
                     client.get("/menu")
@@ -167,7 +167,7 @@ def test_a_fault_reaches_the_webhook_silences_what_it_explains_and_is_taken_back
 
 def _every_text_is_in_plain_words(chain: Chain) -> None:
     """No template has failed, in any alert that is known now."""
-    known = httpx.get(chain.prometheus.url + "/api/v1/alerts", timeout=5.0).json()["data"]["alerts"]
+    known = http.get(chain.prometheus.url + "/api/v1/alerts", timeout=5.0).json()["data"]["alerts"]
     assert len(known) >= 3
     for alert in known:
         text = json.dumps(alert["annotations"])

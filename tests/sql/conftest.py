@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -78,7 +79,7 @@ def postgres() -> Iterator[Postgres]:
         yield Postgres(port)
     finally:
         if server is not None:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # SIGTERM would wait for clients that are still connected
             try:
                 server.wait(5)
             except subprocess.TimeoutExpired:

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from tests.support import http
 from tests.support.processes import Process, free_port, required
 from tests.support.servers import clean_env
 from tests.support.wait import eventually
@@ -62,13 +63,13 @@ class Alertmanager:
 
     def alerts(self, **labels: str) -> list[Alert]:
         """What it knows of alerts with these labels: `status.state` is active, suppressed or unprocessed."""
-        found = httpx.get(f"http://{self.address}/api/v2/alerts", timeout=5.0).json()
+        found = http.get(f"http://{self.address}/api/v2/alerts", timeout=5.0).json()
         return [alert for alert in found if labels.items() <= alert["labels"].items()]
 
     def post(self, *labels: Mapping[str, str]) -> None:
         """Tell it of alerts, as Prometheus would."""
         body = [{"labels": each, "annotations": {}} for each in labels]
-        httpx.post(f"http://{self.address}/api/v2/alerts", json=body, timeout=5.0).raise_for_status()
+        http.post(f"http://{self.address}/api/v2/alerts", json=body, timeout=5.0).raise_for_status()
 
     def stop(self) -> None:
         """End it."""
@@ -101,6 +102,6 @@ def start(folder: Path, configuration: str) -> Alertmanager:
 
 def _ready(running: Alertmanager) -> bool:
     try:
-        return httpx.get(f"http://{running.address}/-/ready", timeout=2.0).status_code == 200
+        return http.get(f"http://{running.address}/-/ready", timeout=2.0).status_code == 200
     except httpx.TransportError:
         return False

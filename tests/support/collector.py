@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support import http
 from tests.support.processes import Process, free_port
 from tests.support.servers import clean_env
 from tests.support.wait import eventually
@@ -71,6 +72,6 @@ def start(folder: Path) -> Collector:
 
 def _ready(running: Collector) -> bool:
     try:
-        return httpx.get(running.http, timeout=2.0).status_code > 0
+        return http.get(running.http, timeout=2.0).status_code > 0
     except httpx.TransportError:
         return False

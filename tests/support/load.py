@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from tests.support import http
 from tests.support.readings import Readings, parse
 from tests.support.servers import OPENMETRICS, Server
 from tests.support.wait import eventually
@@ -150,7 +151,7 @@ class Watch:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                answer = httpx.get(self._url, headers={"accept": OPENMETRICS}, timeout=30)
+                answer = http.get(self._url, headers={"accept": OPENMETRICS})
             except httpx.TransportError as error:
                 self.failed.append(repr(error))
             else:
@@ -180,7 +181,8 @@ def settled(server: Server, at_least: int, **labels: Any) -> int:
     def look() -> int:
         readings = server.scrape()
         # The scrape itself is no request in flight: /metrics is not counted.
-        assert readings.total("http_server_active_requests") == 0
+        in_flight = readings.series("http_server_active_requests")
+        assert sum(in_flight.values()) == 0, f"in flight: {in_flight}"
         number = counted(readings, **labels)
         assert number >= at_least, f"{number} counted of {at_least}"
         return number

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from tests.support import http
 from tests.support.processes import Process, free_port, required
 from tests.support.servers import clean_env
 from tests.support.wait import eventually
@@ -63,7 +64,7 @@ class Prometheus:
         self.process.stop(within=5)
 
     def _api(self, path: str, **params: str) -> Any:
-        answer = httpx.get(f"{self.url}/api/v1/{path}", params=params, timeout=10.0).json()
+        answer = http.get(f"{self.url}/api/v1/{path}", params=params, timeout=10.0).json()
         assert answer["status"] == "success", f"Prometheus: {answer}"
         return answer["data"]
 
@@ -112,6 +113,6 @@ def start(
 
 def _ready(running: Prometheus) -> bool:
     try:
-        return httpx.get(running.url + "/-/ready", timeout=2.0).status_code == 200
+        return http.get(running.url + "/-/ready", timeout=2.0).status_code == 200
     except httpx.TransportError:
         return False

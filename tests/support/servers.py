@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import httpx
 
+from tests.support import http
 from tests.support.processes import Process, free_port
 from tests.support.readings import Readings, parse
 from tests.support.wait import eventually
@@ -40,6 +41,8 @@ def _gunicorn(*options: str) -> Command:
             str(workers),
             "--graceful-timeout",
             "10",
+            "--timeout",  # of a worker that does not report; on a busy machine it may take long to load the app
+            "60",
             *options,
             app,
         ]
@@ -48,7 +51,8 @@ def _gunicorn(*options: str) -> Command:
 
 
 def _uvicorn(app: str, port: int, workers: int) -> list[str]:
-    many = ["--workers", str(workers)] if workers > 1 else []
+    # The time within which a worker must answer: on a busy machine five seconds may not do to load the app.
+    many = ["--workers", str(workers), "--timeout-worker-healthcheck", "60"] if workers > 1 else []
     return ["uvicorn", "--host", "127.0.0.1", "--port", str(port), *many, app]
 
 
@@ -97,7 +101,7 @@ class Server:
         self.url = f"http://127.0.0.1:{port}"
         # No kept connections: servers close them after an error, which the next request would stumble over.
         once = httpx.Limits(max_keepalive_connections=0)
-        self.client = httpx.Client(base_url=self.url, timeout=30.0, follow_redirects=False, limits=once)
+        self.client = http.client(self.url, follow_redirects=False, limits=once)
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """One request over a connection of its own; options as httpx has them."""
@@ -109,7 +113,7 @@ class Server:
 
     def scrape(self, accept: str = OPENMETRICS) -> Readings:
         """What /metrics says now, over a connection of its own (so that any worker may answer)."""
-        answer = httpx.get(self.url + "/metrics", headers={"accept": accept}, timeout=30.0)
+        answer = http.get(self.url + "/metrics", headers={"accept": accept})
         assert answer.status_code == 200, f"/metrics answers {answer.status_code}: {answer.text[:300]}"
         return parse(answer.text, answer.headers["content-type"])
 
@@ -146,7 +150,7 @@ def start(
     env: Mapping[str, str] | None = None,
     args: Sequence[str] = (),
     auto: bool = False,
-    ready_within: float = 30.0,
+    ready_within: float = 60.0,
 ) -> Server:
     """Start `server` with `app` ("package.module:name") and wait until it answers.
 
@@ -207,6 +211,6 @@ def _answers(server: Server) -> bool:
             f"the server ended with status {server.process.exit_status}:\n{server.output()[-4000:]}"
         )
     try:
-        return httpx.get(server.url + READY_PATH, timeout=5.0).status_code > 0
+        return http.get(server.url + READY_PATH, timeout=5.0).status_code > 0
     except httpx.TransportError:
         return False

@@ -12,7 +12,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(probe: Callable[[], T], *, within: float = 15.0, every: float = 0.05, what: str = "") -> T:
+def eventually(probe: Callable[[], T], *, within: float = 30.0, every: float = 0.05, what: str = "") -> T:
     """The first truthy result of `probe`, asked every `every` seconds; AssertionError after `within` seconds.
 
     AssertionError and OSError from the probe count as "not yet"; the last one is shown on failure, so a probe

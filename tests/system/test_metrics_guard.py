@@ -9,6 +9,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from tests.support import http
 from tests.support.processes import free_port
 from tests.support.servers import Server
 from tests.support.wait import eventually
@@ -82,7 +83,7 @@ def test_a_port_of_its_own_answers_for_all_workers_and_ends_with_the_server(
         running.get("/items/1")
 
     def all_counted() -> bool:
-        answer = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10)
+        answer = http.get(f"http://127.0.0.1:{port}/metrics", timeout=10)
         return f'http_route="{app.item}"' in answer.text
 
     eventually(all_counted)

@@ -13,10 +13,12 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 
 import psutil
 import pytest
 
+from restaurant_otel.metrics.group import default_root
 from tests.support.load import Load, Watch, counted, settled
 from tests.support.prometheus import Prometheus
 from tests.support.servers import Server
@@ -283,24 +285,19 @@ def test_the_gauge_of_requests_in_flight_forgets_those_of_a_killed_worker(serve:
 
 
 def test_a_server_leaves_no_files_behind_for_the_next(serve: Serve) -> None:
-    def ours() -> set[str]:
-        found = set()
-        for base in ("/dev/shm", "/tmp", f"/run/user/{os.getuid()}"):
-            with suppress(OSError):
-                for name in os.listdir(base):
-                    if name.startswith("restaurant-otel-") and os.path.isdir(os.path.join(base, name)):
-                        found |= {
-                            os.path.join(base, name, group) for group in os.listdir(os.path.join(base, name))
-                        }
-        return found
+    root = Path(default_root())
 
-    first = serve("gunicorn", FLASK.target, workers=2)
+    def ours() -> set[str]:
+        return {str(group) for group in root.glob("restaurant-otel-*/*")}
+
     before = ours()
+    first = serve("gunicorn", FLASK.target, workers=2)
     for _ in range(10):
         first.get("/items/1")
     first.stop()
     first.process.kill()
     left = ours() - before
+    assert left, "they are to be found there"
     second = serve("gunicorn", FLASK.target, workers=2)
     second.get("/items/1")
     settled(second, 1, http_route=FLASK.item)
