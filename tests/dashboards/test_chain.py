@@ -77,19 +77,19 @@ class Chain:
         with http.client(self.app.url, timeout=5.0) as client:
             while not self._stop.wait(0.03):
                 try:
-                    client.get("/menu")
+                    client.get("/orders")
                 except httpx.TransportError:
                     self._stop.wait(0.2)
 
     def break_database(self) -> None:
         """A migration gone wrong: the app's table has another name."""
         with sqlite3.connect(self.database, timeout=15) as connection:
-            connection.execute("ALTER TABLE menu_items RENAME TO menu_items_old")
+            connection.execute("ALTER TABLE orders RENAME TO orders_old")
 
     def mend_database(self) -> None:
         """Back again."""
         with sqlite3.connect(self.database, timeout=15) as connection:
-            connection.execute("ALTER TABLE menu_items_old RENAME TO menu_items")
+            connection.execute("ALTER TABLE orders_old RENAME TO orders")
 
     def close(self) -> None:
         """End everything."""
@@ -148,7 +148,7 @@ def test_a_fault_reaches_the_webhook_silences_what_it_explains_and_is_taken_back
     assert card.band is Band.POOR
     assert card["errors"].points == 0
     advice = recommend(card, snapshots[0])
-    assert [fact.subject for fact in advice[0].evidence or advice[1].evidence] == ["/menu"]
+    assert [fact.subject for fact in advice[0].evidence or advice[1].evidence] == ["/orders"]
 
     chain.mend_database()
     eventually(
