@@ -1,7 +1,7 @@
 """Work that takes longer than a request should: done in a thread of one worker, asked after at any.
 
-A job's state is a document on the shelf that workers share, so that whichever worker is asked can tell. Few at a time,
-and the oldest are forgotten.
+A job's state is a document on the shelf that workers share, so that whichever worker is asked can tell. Its result is
+another, because it may be large: only who asks for that one job reads it. Few at a time, and the oldest are forgotten.
 """
 
 from __future__ import annotations
@@ -29,13 +29,17 @@ _SILENT: Final = 120.0
 """Seconds without a word after which a running job's worker is taken for dead."""
 
 _PREFIX: Final = "job-"
+_RESULT: Final = "result-"
 
 State = Literal["running", "done", "failed", "interrupted"]
 
 
 @dataclass(slots=True)
 class Job:
-    """One job. `progress` is a share of 1; times are seconds since the epoch; `result` is there once it is done."""
+    """One job. `progress` is a share of 1; times are seconds since the epoch.
+
+    `result` is there once it is done, and only where one job is asked for: a list has none.
+    """
 
     id: str
     kind: str
@@ -93,22 +97,28 @@ class Jobs:
         return job
 
     def get(self, name: str) -> Job | None:
-        """The job with this id."""
+        """The job with this id, and its result."""
         try:
-            document = self._shelf.get(_PREFIX + name)
-        except ValueError:
+            job = self._find(name)
+        except ValueError:  # no name that a document could have
             return None
+        if job is not None and job.state == "done":
+            job.result = self._shelf.get(_RESULT + name)
+        return job
+
+    def list(self) -> list[Job]:
+        """All that are remembered, latest first, without their results."""
+        names = reversed(self._shelf.names(_PREFIX))
+        return [job for name in names if (job := self._find(name.removeprefix(_PREFIX))) is not None]
+
+    def _find(self, name: str) -> Job | None:
+        document = self._shelf.get(_PREFIX + name)
         if document is None:
             return None
         job = Job(**document)
         if job.state == "running" and time.time() - job.updated > _SILENT:
             job.state = "interrupted"
         return job
-
-    def list(self) -> list[Job]:
-        """All that are remembered, latest first."""
-        names = reversed(self._shelf.names(_PREFIX))
-        return [job for name in names if (job := self.get(name.removeprefix(_PREFIX))) is not None]
 
     def _run(self, job: Job, work: Callable[[Report], Any]) -> None:
         def report(progress: float, step: str) -> None:
@@ -117,7 +127,8 @@ class Jobs:
                 self._publish(job)
 
         try:
-            job.result = work(report)
+            # First the result: who hears that the job is done finds it there.
+            self._shelf.put(_RESULT + job.id, work(report))
             job.state, job.progress, job.step = "done", 1.0, ""
         except FailedError as error:
             job.state, job.error = "failed", str(error)
@@ -140,3 +151,4 @@ class Jobs:
     def _forget_old(self) -> None:
         for name in self._shelf.names(_PREFIX)[:-MOST_KEPT]:
             self._shelf.remove(name)
+            self._shelf.remove(_RESULT + name.removeprefix(_PREFIX))

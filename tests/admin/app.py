@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from restaurant_otel import instrument
 from restaurant_otel.cache import AsyncCache, Cache
+from tests.admin import lag
 from tests.admin.tokens import ROOT, SECRET
 
 logging.getLogger("restaurant_otel.audit").addHandler(logging.StreamHandler())
@@ -30,7 +31,7 @@ if url := os.environ.get("TEST_REDIS_URL"):
     caches += [Cache(url, namespace="shop", timeout=5.0), AsyncCache(url, namespace="bar", timeout=5.0)]
 
 app = instrument(
-    Starlette(routes=[Route("/hello/{name}", hello), Route("/broken", broken)]),
+    Starlette(routes=[Route("/hello/{name}", hello), Route("/broken", broken)], lifespan=lag.watched),
     admin=ROOT,
     admin_key=SECRET,
     admin_origins="https://grafana.example.org",
