@@ -211,6 +211,7 @@ OPERATIONS: Final = (
         changes.change_settings,
         changes.Changeable,
         body=changes.Change,
+        problems=(HTTPStatus.CONFLICT,),
         told=tuple(changes.Change.model_fields),
     ),
 )

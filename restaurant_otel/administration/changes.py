@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from restaurant_otel.administration.operations import Call, Given
+from restaurant_otel import sql
+from restaurant_otel.administration.operations import Call, Given, Problem
 from restaurant_otel.administration.shared import Shelf
 from restaurant_otel.errors import survived
 from restaurant_otel.metrics.ticker import Ticker
@@ -28,6 +30,10 @@ _DOCUMENT: Final = "settings"
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 _RATIO: Final = Field(ge=0, le=1, description="Share of the usual traces that the tail sampler keeps.")
 _SLOW: Final = Field(ge=0, le=86_400, description="Seconds above which the tail sampler keeps a trace.")
+_SLOW_QUERY: Final = Field(ge=0, le=86_400, description="Seconds above which a query is slow, and kept.")
+_REPEATS: Final = Field(
+    ge=0, le=1_000_000, description="How often a request asks one SELECT before it is N+1; 0: never."
+)
 
 
 class Change(Given):
@@ -35,15 +41,22 @@ class Change(Given):
 
     tail_sampling_ratio: Annotated[float | None, _RATIO] = None
     tail_sampling_slow_seconds: Annotated[float | None, _SLOW] = None
+    sql_slow_seconds: Annotated[float | None, _SLOW_QUERY] = None
+    sql_repeats: Annotated[int | None, _REPEATS] = None
     log_level: Annotated[LogLevel | None, Field(description="Of the logger `restaurant_otel`.")] = None
 
 
 @dataclass(slots=True)
 class Changeable:
-    """What is in force in the worker that answers. The tail sampler's are None where there is none."""
+    """What is in force in the worker that answers.
+
+    The tail sampler's are None where there is none, those of queries where queries are not observed.
+    """
 
     tail_sampling_ratio: float | None
     tail_sampling_slow_seconds: float | None
+    sql_slow_seconds: float | None
+    sql_repeats: int | None
     log_level: str
     changed: list[str]
     """Those that differ from the app's own settings because somebody changed them here."""
@@ -102,21 +115,32 @@ def _put_into_force(change: Mapping[str, Any]) -> None:
         logging.getLogger("restaurant_otel").setLevel(change["log_level"])
     for sampler in tail.samplers():
         sampler.change(change.get("tail_sampling_ratio"), change.get("tail_sampling_slow_seconds"))
+    sql.change(slow_seconds=change.get("sql_slow_seconds"), repeats=change.get("sql_repeats"))
 
 
 def read_settings(call: Call) -> Changeable:
     """``GET /settings``."""
     changed = sorted(call.service.changes.made())
-    sampler = next(iter(tail.samplers()), None)
+    sampler, queries = next(iter(tail.samplers()), None), sql.options()
     return Changeable(
         tail_sampling_ratio=sampler.ratio if sampler is not None else None,
         tail_sampling_slow_seconds=sampler.slow_seconds if sampler is not None else None,
+        sql_slow_seconds=queries.slow_seconds if queries is not None else None,
+        sql_repeats=queries.repeats if queries is not None else None,
         log_level=logging.getLevelName(logging.getLogger("restaurant_otel").getEffectiveLevel()),
         changed=changed,
     )
 
 
 def change_settings(call: Call) -> Changeable:
-    """``PATCH /settings``."""
-    call.service.changes.make(call.body.model_dump(exclude_none=True))
+    """``PATCH /settings``. What this app has nothing for is refused: nobody shall believe that it holds."""
+    change = call.body.model_dump(exclude_none=True)
+    if any(name.startswith("tail_") for name in change) and not tail.samplers():
+        raise Problem(
+            HTTPStatus.CONFLICT,
+            "There is no tail sampler: start the app with the setting tail_sampling_ratio.",
+        )
+    if any(name.startswith("sql_") for name in change) and sql.options() is None:
+        raise Problem(HTTPStatus.CONFLICT, "Queries are not observed: start the app with the setting sql.")
+    call.service.changes.make(change)
     return read_settings(call)

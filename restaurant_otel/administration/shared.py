@@ -62,7 +62,9 @@ class Shelf:
             if folder is None:
                 return hash(self._memory.get(name, ""))
             with suppress(OSError):
-                return os.stat(_file(name), dir_fd=folder, follow_symlinks=False).st_mtime_ns
+                status = os.stat(_file(name), dir_fd=folder, follow_symlinks=False)
+                # Each put makes a file of its own: two at the same tick of the clock differ all the same.
+                return hash((status.st_mtime_ns, status.st_ino))
         return 0
 
     def names(self, beginning: str) -> list[str]:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from opentelemetry.trace import Tracer
@@ -36,7 +37,7 @@ from restaurant_otel.sql.options import Options
 if TYPE_CHECKING:
     from restaurant_otel.sql.observation import Observation
 
-__all__ = ["Options", "before_scrape", "install", "uninstall"]
+__all__ = ["Options", "before_scrape", "change", "install", "options", "uninstall"]
 
 _lock = forks.Lock()
 _wanted: list[tuple[Callable[[], Tracer | None] | None, bool, Options]] = []
@@ -89,6 +90,31 @@ def uninstall() -> None:
         _wanted.clear()
         if observation is not None:
             observation.stop()
+
+
+def options() -> Options | None:
+    """What queries are judged by; None where they are not observed. Any thread."""
+    with _lock:
+        return _wanted[0][2] if _wanted else None
+
+
+def change(*, slow_seconds: float | None = None, repeats: int | None = None) -> None:
+    """Judge queries by these from now on, those of engines that are yet to be made as well; None leaves one as it is.
+
+    It lasts until `uninstall`, and does nothing where nothing is installed. Any thread.
+    """
+    with _lock:
+        if not _wanted:
+            return
+        find_tracer, stock_spans, before = _wanted[0]
+        after = replace(
+            before,
+            slow_seconds=before.slow_seconds if slow_seconds is None else slow_seconds,
+            repeats=before.repeats if repeats is None else repeats,
+        )
+        _wanted[0] = find_tracer, stock_spans, after
+        if _observation is not None:
+            _observation.judge_by(after)
 
 
 def before_scrape() -> None:

@@ -66,6 +66,12 @@ class Observation:
         self.keeper.stop()
         self._engines.clear()
 
+    def judge_by(self, options: Options) -> None:
+        """Judge queries by these from now on."""
+        self._options = options
+        for engine in list(self._engines.values()):
+            engine.options = options
+
     def _do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
         query = self._begin(cursor, statement, parameters, context, False)
         if query is None:

@@ -136,12 +136,12 @@ class Query(_Strategy):  # type: ignore[misc]
         if request is not None:
             request.add_timing("db", duration)
             if known.reads and options.repeats:
-                self._count(request, now, context)
+                self._count(request, now, context, options.repeats)
             self._request = None
         if duration >= options.slow_seconds:
             self._engine.slow(known, route, duration, identity, statement, parameters, context, error is None)
 
-    def _count(self, request: Any, now: float, context: Any) -> None:
+    def _count(self, request: Any, now: float, context: Any, most: int) -> None:
         try:
             counts = request.queries
         except AttributeError:
@@ -158,7 +158,7 @@ class Query(_Strategy):  # type: ignore[misc]
         count.number += 1
         if count.cell is not None:
             count.cell.add(1)
-        elif count.number >= self._engine.options.repeats and not count.batches:
+        elif count.number >= most and not count.batches:
             repeats.found(count, known, request, self._route, context)
             self._engine.keeper.wake()
 

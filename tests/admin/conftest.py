@@ -11,6 +11,12 @@ import pytest
 from tests.admin.tokens import ALL, ROOT, token
 from tests.cache.redises import RedisServer
 from tests.support import http, servers
+from tests.support.wait import eventually
+
+KEPT = 120
+"""Seconds for which clients keep their connections; `STAYS` makes uvicorn do so as well."""
+
+STAYS = ("--timeout-keep-alive", str(KEPT))
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +38,21 @@ def served(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) 
 
 def client(server: servers.Server, scope: str = ALL, **claims: object) -> httpx.Client:
     headers = {"Authorization": f"Bearer {token(scope=scope, **claims)}"}
-    return http.client(server.url + ROOT, headers=headers)
+    kept = httpx.Limits(keepalive_expiry=KEPT)
+    return http.client(server.url + ROOT, headers=headers, limits=kept)
+
+
+def by_worker(server: servers.Server, stack: ExitStack, sub: str = "ada") -> dict[int, httpx.Client]:
+    """A client by each of two workers' process ids, of a server that `STAYS`: kept connections stay with a worker."""
+    found: dict[int, httpx.Client] = {}
+
+    def all_of_them() -> bool:
+        one = stack.enter_context(client(server, sub=sub))
+        found.setdefault(one.get("/resources").json()["worker"], one)
+        return len(found) == 2
+
+    eventually(all_of_them, within=60)
+    return found
 
 
 @pytest.fixture

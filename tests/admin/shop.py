@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import sqlalchemy as sa
@@ -13,6 +14,8 @@ from starlette.routing import Route
 
 from restaurant_otel import instrument
 from tests.admin.tokens import ROOT, SECRET
+
+logging.getLogger("restaurant_otel.audit").addHandler(logging.StreamHandler())
 
 BRANCHES = 20
 USERS = 20_000

@@ -330,26 +330,6 @@ def test_a_body_without_end_is_not_read_to_its_end(served: Server) -> None:
     assert answer.status_code == 400
 
 
-# --- settings ----------------------------------------------------------------------------------------
-
-
-def test_a_changed_setting_holds_in_all_workers(serve: Callable[..., Server]) -> None:
-    server = serve("uvicorn", "tests.admin.app:app", workers=2)
-    with client(server, sub="operator") as api:
-        changed = api.patch("/settings", json={"log_level": "ERROR"}).json()
-        assert (changed["log_level"], changed["changed"]) == ("ERROR", ["log_level"])
-        assert api.patch("/settings", json={"log_level": "LOUD"}).status_code == 400
-        assert api.patch("/settings", json={"admin_key": "x"}).status_code == 400
-
-    def level() -> str:
-        with client(server) as once:
-            return str(once.get("/settings").json()["log_level"])
-
-    workers = server.workers()
-    eventually(lambda: all(level() == "ERROR" for _ in range(4 * len(workers))), within=30)
-    assert audited(server, "operator")[0]["with"] == {"log_level": "ERROR"}
-
-
 # --- WSGI, and alone ---------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.admin import warehouse
-from tests.admin.conftest import client
+from tests.admin.conftest import STAYS, by_worker
 from tests.admin.lag import Judge
 from tests.cache.redises import RedisServer
 from tests.sql.conftest import postgres as postgres  # a fixture
@@ -57,24 +57,10 @@ def workers(request: pytest.FixtureRequest, tmp_path: Path, serve: Callable[...,
     else:
         url = request.getfixturevalue("postgres").url("psycopg")
     warehouse.fill(url)
-    server = serve(
-        "uvicorn", "tests.admin.warehouse:app", workers=2, env={"TEST_DATABASE_URL": url}, ready_within=90.0
-    )
+    env = {"TEST_DATABASE_URL": url}
+    server = serve("uvicorn", "tests.admin.warehouse:app", workers=2, env=env, args=STAYS, ready_within=90.0)
     assert server.get("/ask").status_code == 200
     return server
-
-
-def clients(server: Server, stack: ExitStack) -> dict[int, httpx.Client]:
-    """A client by each worker: a connection that is kept stays with the worker that took it."""
-    found: dict[int, httpx.Client] = {}
-
-    def all_of_them() -> bool:
-        one = stack.enter_context(client(server))
-        found.setdefault(one.get("/resources").json()["worker"], one)
-        return len(found) == 2
-
-    eventually(all_of_them, within=60)
-    return found
 
 
 @pytest.mark.parametrize(
@@ -84,7 +70,7 @@ def test_to_advise_on_a_large_schema_holds_up_no_request_and_any_worker_tells_of
     workers: Server, statements: int
 ) -> None:
     with ExitStack() as stack:
-        asked = clients(workers, stack)
+        asked = by_worker(workers, stack)
         first = next(iter(asked.values()))
 
         def ended(job: str) -> dict[str, Any] | None:
