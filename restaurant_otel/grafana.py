@@ -11,7 +11,7 @@ import hashlib
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -87,14 +87,27 @@ class Grafana:
         self._timeout = timeout
         self._open = urllib.request.build_opener(_NoRedirects)
 
-    def push(self, folder: str, *, overwrite: bool = False, runbooks_url: str = "") -> list[Pushed]:
+    def push(
+        self,
+        folder: str,
+        *,
+        overwrite: bool = False,
+        runbooks_url: str = "",
+        report: Callable[[float, str], None] | None = None,
+    ) -> list[Pushed]:
         """Bring the dashboards in the folder of this title up to date; GrafanaError where that fails.
 
         What we push bears a mark of its content in the version's message. A dashboard whose newest version bears no
-        such mark has been changed by somebody, and is only replaced with `overwrite`.
+        such mark has been changed by somebody, and is only replaced with `overwrite`. `report` hears before each one
+        what share is done, and which it is.
         """
         place = self._folder(folder)
-        return [self._push(each, place, overwrite) for each in dashboards(runbooks_url)]
+        everything, pushed = list(dashboards(runbooks_url)), []
+        for number, each in enumerate(everything):
+            if report is not None:
+                report(number / len(everything), each["uid"])
+            pushed.append(self._push(each, place, overwrite))
+        return pushed
 
     def _push(self, dashboard: dict[str, Any], folder: str, overwrite: bool) -> Pushed:
         uid = dashboard["uid"]

@@ -211,7 +211,7 @@ async def _watch(
             asyncio.get_running_loop().call_later(duration, stop.set)
         async with asyncio.TaskGroup() as together:
             together.create_task(traffic.run(stop))
-            together.create_task(_show_live(http, before, parts, stop))
+            together.create_task(_show_live(http, before, parts, duration, stop))
         if not traffic.answered and not traffic.surprises:
             if duration is not None and _now() >= before.at + duration:
                 raise DemoError(f"DURATION={duration:g}: too short for even one request")
@@ -223,7 +223,9 @@ async def _watch(
     return True
 
 
-async def _show_live(http: httpx.AsyncClient, first: Figures, parts: list[Part], stop: asyncio.Event) -> None:
+async def _show_live(
+    http: httpx.AsyncClient, first: Figures, parts: list[Part], duration: float | None, stop: asyncio.Event
+) -> None:
     screen = show.Screen() if sys.stdout.isatty() else None
     seen = deque([first], maxlen=WINDOW_SECONDS + 1)
     printed = first.at
@@ -235,7 +237,7 @@ async def _show_live(http: httpx.AsyncClient, first: Figures, parts: list[Part],
         seen.append(await _scrape(http))
         now = seen[-1] - seen[0]
         if screen:
-            screen.draw(show.live(now))
+            screen.draw(show.live(now, seen[-1].at - first.at, duration))
         elif seen[-1].at - printed >= LINE_EVERY_SECONDS:
             print(show.line(now), flush=True)
             printed = seen[-1].at

@@ -15,6 +15,7 @@ from examples.restaurant.figures import Figures
 BUSIEST = 6
 HEADINGS = ("route", "requests", "errors", "mean", "p95", "queries each")
 _COLUMN = 13
+_BAR = 40
 
 
 def line(now: Figures) -> str:
@@ -27,9 +28,16 @@ def line(now: Figures) -> str:
     )
 
 
-def live(now: Figures) -> list[str]:
-    """The line over all, and the routes that take most of the time."""
-    return [line(now), "", *_table(now, _by_time(now)[:BUSIEST])]
+def live(now: Figures, gone: float, duration: float | None) -> list[str]:
+    """The line over all, the routes that take most of the time, and how much of `duration` (seconds) is `gone`."""
+    return [line(now), "", *_table(now, _by_time(now)[:BUSIEST]), *_bar(gone, duration)]
+
+
+def _bar(gone: float, duration: float | None) -> list[str]:
+    if duration is None:
+        return ["", "Ctrl-C ends it"]
+    full = round(_BAR * min(1.0, gone / duration))
+    return ["", f"{'━' * full}{'─' * (_BAR - full)} {min(gone, duration):.0f} of {duration:g} s"]
 
 
 def summary(whole: Figures) -> list[str]:

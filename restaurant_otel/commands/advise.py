@@ -5,14 +5,15 @@ Reads the workload from pg_stat_statements, a file, or the query book of an app 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from restaurant_otel.commands.common import CommandError, Json, show_json, show_table
-from restaurant_otel.sql.advisor import Advice, AdviseError, advise, apply
+from restaurant_otel.commands.common import CommandError, Json, progress, show_json, show_table
+from restaurant_otel.sql.advisor import Advice, AdviseError, Index, advise, apply
 from restaurant_otel.sql.advisor.compare import changes
 from restaurant_otel.sql.advisor.report import FORMATS, applied_lines, as_json, write
 
@@ -64,14 +65,24 @@ def command(
     except (OSError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"--against: {against}: {type(error).__name__}") from None
     try:
-        found = advise(database_url, workload, against=proposals, what_if=not heuristic)
+        with progress("looking for indexes", silent=form == "json"):
+            found = advise(database_url, workload, against=proposals, what_if=not heuristic)
         if apply_:
-            found.applied = apply(database_url, [one.index for one in found.recommendations])
+            wanted = [one.index for one in found.recommendations]
+            with progress("making indexes", silent=form == "json") as report:
+                found.applied = apply(database_url, _told(wanted, report))
     except AdviseError as error:
         raise CommandError(str(error)) from None
     _show(found, form)
     if any(not one.done for one in found.applied):
         raise typer.Exit(1)
+
+
+def _told(indexes: list[Index], report: Callable[[float, str], None]) -> Iterator[Index]:
+    """The same; each is reported when it is its turn to be made."""
+    for number, index in enumerate(indexes):
+        report(number / len(indexes), index.label)
+        yield index
 
 
 def _compare(before: Path, after: Path, as_json: bool) -> None:

@@ -16,7 +16,7 @@ import typer
 from restaurant_otel.cache import Cache
 from restaurant_otel.caching.driver import run
 from restaurant_otel.caching.inspect import contents
-from restaurant_otel.commands.common import CommandError, Json, show_json, show_table
+from restaurant_otel.commands.common import CommandError, Json, progress, show_json, show_table
 
 app = typer.Typer(help="Clear an app's cache, or look at it.", no_args_is_help=False)
 
@@ -53,7 +53,8 @@ def clear(
         elif key is not None:
             done = f"deleted {key}" if cache.delete(key) else f"there was no {key}"
         else:
-            cache.clear(reclaim=reclaim)
+            with progress("freeing memory", silent=as_json or not reclaim):
+                cache.clear(reclaim=reclaim)
             done = f"cleared {namespace}"
         # Whatever the outcome in memory, only what Redis has been told counts here: this process ends now.
         _insist_on_redis(cache)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -40,6 +41,30 @@ def show_table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Seq
         _rich_table(head, cells, right)
     else:
         typer.echo(columns(head, cells, right))
+
+
+@contextmanager
+def progress(what: str, *, silent: bool = False) -> Iterator[Callable[[float, str], None]]:
+    """Tell on standard error how far long work is: gives `report(share, step)`, the share being one of 1.
+
+    On a terminal it is a bar, gone when the work has ended, which only moves to and fro until the first report;
+    anywhere else a line when the work begins and one for each step. Nothing if `silent`: programs read that.
+    """
+    if silent:
+        yield lambda share, step: None  # noqa: ARG005 - the shape of a report
+    elif sys.stderr.isatty():
+        from rich import progress as bars
+        from rich.console import Console
+
+        columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TimeElapsedColumn())
+        with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda share, step: bar.update(
+                task, total=1.0, completed=share, description=f"{what}: {shown(step)}"
+            )
+    else:
+        typer.echo(f"{what} …", err=True)
+        yield lambda share, step: typer.echo(f"{what}: {share:.0%}, {shown(step)}", err=True)
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from restaurant_otel.commands.common import CommandError, Json, show_json, show_table
+from restaurant_otel.commands.common import CommandError, Json, progress, show_json, show_table
 
 app = typer.Typer(help="The Grafana dashboards.", no_args_is_help=True)
 
@@ -67,7 +67,8 @@ def push(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     try:
-        pushed = server.push(folder, overwrite=overwrite, runbooks_url=runbooks_url)
+        with progress("pushing dashboards", silent=as_json) as report:
+            pushed = server.push(folder, overwrite=overwrite, runbooks_url=runbooks_url, report=report)
     except grafana.GrafanaError as error:
         raise CommandError(str(error)) from None
     if as_json:

@@ -63,6 +63,7 @@ def workers(request: pytest.FixtureRequest, tmp_path: Path, serve: Callable[...,
     return server
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     "statements", [20, pytest.param(warehouse.STATEMENTS, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )

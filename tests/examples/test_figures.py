@@ -139,5 +139,7 @@ def test_the_live_screen_shows_the_routes_that_take_most_time() -> None:
     app = App()
     for number in range(9):
         app.serve(f"/{number}", number / 10)
-    rows = show.live(app.figures(at=1.0))[3:]
-    assert [row.split()[0] for row in rows] == ["/8", "/7", "/6", "/5", "/4", "/3"]
+    rows = show.live(app.figures(at=1.0), 5.0, 20.0)[3:]
+    assert [row.split()[0] for row in rows[:-2]] == ["/8", "/7", "/6", "/5", "/4", "/3"]
+    assert rows[-1] == "━" * 10 + "─" * 30 + " 5 of 20 s"
+    assert show.live(app.figures(at=1.0), 5.0, None)[-1] == "Ctrl-C ends it"
