@@ -48,19 +48,22 @@ def advise(
     *,
     against: str | None = None,
     what_if: bool = True,
+    seconds: float = 300.0,
 ) -> Advice:
     """Which indexes would serve `workload` on `database`.
 
     `database` is a URL (text or SQLAlchemy's) or an engine, whose URL is used; it is opened read-only, with time-outs.
     `workload` is statements, a file of them, ``"pg_stat_statements"`` or ``"capture"``: see `workload.py`. `against`
     is SQL of CREATE INDEXes to be judged. With `what_if` False the database is not asked what an index would change.
+    Indexes are tried for at most `seconds`; what was found by then is the advice, and its notes say so.
 
-    Raises AdviseError, whose message is fit to be shown. Takes seconds; of any thread, not of an event loop.
+    Raises AdviseError, whose message is fit to be shown. Takes seconds, most of them Python's: an app that serves
+    requests runs it in a process of its own, as the admin API does (`restaurant_otel.administration.advising`).
     """
     from restaurant_otel.sql.advisor import pipeline
     from restaurant_otel.sql.advisor import workload as sources
 
-    return pipeline.run(database, sources.source(workload), against, what_if)
+    return pipeline.run(database, sources.source(workload), against, what_if, seconds)
 
 
 def apply(database: str | Any, indexes: Iterable[Index]) -> list[Applied]:

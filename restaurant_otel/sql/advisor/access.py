@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,6 +105,59 @@ def sqlite_path(url: sa.URL) -> Path:
     return path
 
 
+class Patience:
+    """Ends what a SQLite connection runs for too long: SQLite itself knows no such limit.
+
+    SQLite calls us back now and then, and Python turns whatever that raises, a Ctrl-C too, into the same error as our
+    refusal to wait any longer; `watched` tells the two apart.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._deadline = 0.0
+        self._is_late = False
+        connection.set_progress_handler(self._ask, 100_000)
+
+    def allow(self, seconds: float) -> None:
+        """What runs from here on may take so long."""
+        self._deadline, self._is_late = time.monotonic() + seconds, False
+
+    def _ask(self) -> bool:
+        self._is_late = time.monotonic() > self._deadline
+        return self._is_late
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Raises KeyboardInterrupt where that is what ended a statement, and not we."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            self.tell(error)
+            raise
+
+    def tell(self, error: BaseException | None) -> None:
+        """The same for an `error` that was caught otherwise."""
+        interrupted = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+        if interrupted and not self._is_late:
+            raise KeyboardInterrupt from None
+
+
+def _limit_sqlite(engine: sa.Engine) -> None:
+    patience: list[Patience] = []  # of the one connection that there is
+
+    @sa.event.listens_for(engine, "connect")
+    def begin(connection: Any, _record: Any) -> None:
+        patience[:] = [Patience(connection)]
+        patience[0].allow(STATEMENT_SECONDS)
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def allow(*_: Any) -> None:
+        patience[0].allow(STATEMENT_SECONDS)
+
+    @sa.event.listens_for(engine, "handle_error")
+    def tell(context: Any) -> None:
+        patience[0].tell(context.original_exception)
+
+
 def _engine(url: sa.URL) -> sa.Engine:
     system = url.get_backend_name()
     if system == "sqlite":
@@ -112,7 +166,9 @@ def _engine(url: sa.URL) -> sa.Engine:
         def connect() -> sqlite3.Connection:
             return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, check_same_thread=False)
 
-        return sa.create_engine("sqlite://", creator=connect, poolclass=sa.NullPool)
+        engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.NullPool)
+        _limit_sqlite(engine)
+        return engine
     engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
     known = {"milliseconds": int(STATEMENT_SECONDS * 1000), "seconds": STATEMENT_SECONDS}
     statements = [one.format(**known) for one in _READ_ONLY.get(system, ())]

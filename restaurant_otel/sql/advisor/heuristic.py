@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from restaurant_otel.sql.advisor.model import Index, Read, Table, Wish
+from restaurant_otel.sql.advisor.model import Answer, Index, Read, Table, Wish
 
 RANDOM: Final = 4.0
 RANGE: Final = 1 / 3
@@ -27,13 +27,16 @@ class Heuristic:
     def __init__(self, tables: Mapping[str, Table]) -> None:
         self._tables = tables
 
-    def cost(self, read: Read, indexes: frozenset[Index]) -> float:
+    def ask(self, read: Read, indexes: frozenset[Index]) -> Answer:
         """Rows read, more or less."""
         whole = 0.0
+        used: set[str | None] = set()
         for name in read.tables:
             wishes = [wish for wish in read.wishes if wish.table == name] or [Wish(name)]
-            whole += max(self._best(wish, indexes)[0] for wish in wishes)
-        return whole
+            best = [self._best(wish, indexes) for wish in wishes]
+            whole += max(cost for cost, _ in best)
+            used.update(taken for _, taken in best)
+        return Answer(whole, frozenset(index for index in indexes if index.name in used))
 
     def plan(self, read: Read, indexes: frozenset[Index]) -> tuple[str, ...]:
         """What the estimate supposes."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 LONGEST_NAME: Final = 63
@@ -31,21 +32,31 @@ class Key:
     operators: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Index:
-    """An index that could be made. `table` carries its schema where that is not the default one."""
+    """An index that could be made. `table` carries its schema where that is not the default one.
+
+    The search looks sets of them up all the time, so what is worked out of one is kept.
+    """
 
     table: str
     keys: tuple[Key, ...]
     suffix: str = ""
     """What its name ends with, where the database has an index of that name already."""
 
-    @property
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.table, self.keys, self.suffix))
+
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """The columns, in their order."""
         return tuple(key.column for key in self.keys)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """``ix_<table>_<columns>``, cut to what every database keeps; equal for equal indexes."""
         marks = [
@@ -175,11 +186,25 @@ class Read:
     routes: tuple[str, ...]
     tables: tuple[str, ...]
     wishes: list[Wish]
+    looked_at: frozenset[tuple[str, str]] = frozenset()
+    """Tables and columns that its conditions, orders and groups name: no index on others changes how it is run."""
     variants: list[str] = field(default_factory=list)
     """The statement with values in it, taken from the tables; never shown."""
     generic: str | None = None
     """The statement with numbered parameters, where values were not to be had."""
     parameters: int = 0
+
+    def may_use(self, index: Index) -> bool:
+        """Whether `index` could matter to it."""
+        return any((index.table, column) in self.looked_at for column in index.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one execution of a statement costs, and which of the indexes that there might be it uses."""
+
+    cost: float
+    used: frozenset[Index]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ what each would change selection takes the best findings looks at what is there 
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -32,7 +33,7 @@ from restaurant_otel.sql.advisor.model import (
 )
 from restaurant_otel.sql.advisor.reading import Shape, Understood, proposed, understand
 from restaurant_otel.sql.advisor.schema import count_rows, read_schema
-from restaurant_otel.sql.advisor.selection import Bill, WhatIf, select
+from restaurant_otel.sql.advisor.selection import MOST_INDEXES, Bill, WhatIf, select
 from restaurant_otel.sql.advisor.values import Sample, generic, take_sample, variants
 from restaurant_otel.sql.advisor.verdicts import judge
 from restaurant_otel.sql.advisor.workload import MOST_STATEMENTS
@@ -40,28 +41,47 @@ from restaurant_otel.sql.advisor.workload import MOST_STATEMENTS
 LEAST_WIN: Final = 0.1
 """A statement whose cost falls by a smaller part is not named as one that wins."""
 
+MOST_CANDIDATES: Final = 400
+"""Indexes that are tried; of more, those that promise most by the heuristic."""
+MOST_SECONDS: Final = 300.0
+"""How long indexes are tried, if nothing else is said; what was found by then counts."""
+
 Workload = Callable[[sa.Connection], Sequence[Statement]]
 
 
-def run(url: str | sa.URL | Any, workload: Workload, against: str | None, what_if: bool) -> Advice:
+def run(
+    url: str | sa.URL | Any,
+    workload: Workload,
+    against: str | None,
+    what_if: bool,
+    seconds: float = MOST_SECONDS,
+) -> Advice:
     """Advice for the database at `url` under what `workload` tells, judging the CREATE INDEXes `against`."""
-    address = usable(url)
+    address, until = usable(url), time.monotonic() + seconds
     with read_only(address) as connection:
         tables = read_schema(connection)
         understood = understand(_most(workload(connection)), tables, connection.dialect.name)
         samples = _know(connection, tables, understood)
         reads, skipped = _reads(understood, samples, connection.dialect.name)
+        notes: list[str] = []
         wishes = [wish for read in reads for wish in read.wishes]
-        tried = candidates(wishes, tables, connection.dialect.name)
+        tried = _shortlist(candidates(wishes, tables, connection.dialect.name), reads, tables, notes)
         judged = (
             [Index(*one) for one in proposed(against, tables, connection.dialect.name)] if against else []
         )
-        everything = list(dict.fromkeys([*tried, *(one for one in judged if not _is_there(one, tables))]))
-        notes: list[str] = []
-        with _asked(connection, address, everything, tables, what_if, notes) as oracle:
+        everything = list(dict.fromkeys([*(one for one in judged if not _is_there(one, tables)), *tried]))
+        with _asked(connection, address, everything, tables, what_if, notes, until) as oracle:
+            if isinstance(oracle, sqlite.Trial):
+                tried = _made(tried, oracle, notes)
             reads, refused = _answered(reads, oracle)
             bill = Bill(reads, understood.writes, oracle)
+            bill.until = until
             chosen = select(tried, bill, oracle.size)
+            if time.monotonic() > until:
+                notes.append(f"The {seconds:g} seconds were up before all was tried: more might be gained.")
+            if len(chosen) >= MOST_INDEXES:
+                notes.append(f"These {MOST_INDEXES} come first; ask again when they are made.")
+            bill.until = None
             notes += _remarks(tables, reads, understood.writes)
             advice = Advice(
                 system=connection.dialect.name,
@@ -110,7 +130,15 @@ def _reads(
 ) -> tuple[list[Read], list[Skipped]]:
     reads, skipped = [], []
     for number, shape in enumerate(understood.shapes[:MOST_STATEMENTS], 1):
-        read = Read(number, shape.shown, shape.calls, tuple(shape.routes), tuple(shape.tables), shape.wishes)
+        read = Read(
+            number,
+            shape.shown,
+            shape.calls,
+            tuple(shape.routes),
+            tuple(shape.tables),
+            shape.wishes,
+            frozenset(shape.looked_at),
+        )
         _fill(read, shape, samples)
         if not read.variants and dialect == "postgresql":
             read.generic, read.parameters = generic(shape.templates[0]), len(shape.templates[0].slots)
@@ -127,6 +155,26 @@ def _fill(read: Read, shape: Shape, samples: dict[str, Sample]) -> None:
         read.variants += [one for one in filled if one not in read.variants]
 
 
+def _shortlist(
+    found: list[Index], reads: list[Read], tables: dict[str, Table], notes: list[str]
+) -> list[Index]:
+    """The `MOST_CANDIDATES` that promise most, each by itself, in the order in which they were found."""
+    if len(found) <= MOST_CANDIDATES:
+        return found
+    guess = Bill(reads, (), heuristic.Heuristic(tables))
+    promise = {index: guess.gain(index, ()) for index in found}
+    best = set(sorted(found, key=lambda index: -promise[index])[:MOST_CANDIDATES])
+    notes.append(f"{len(found)} indexes could be tried; the {MOST_CANDIDATES} that promise most were.")
+    return [index for index in found if index in best]
+
+
+def _made(tried: list[Index], copy: sqlite.Trial, notes: list[str]) -> list[Index]:
+    there = set(copy.candidates)
+    if not there.issuperset(tried):
+        notes.append("There was no room or time on the copy to try all indexes: more might be gained.")
+    return [index for index in tried if index in there]
+
+
 @contextmanager
 def _asked(
     connection: sa.Connection,
@@ -135,6 +183,7 @@ def _asked(
     tables: dict[str, Table],
     what_if: bool,
     notes: list[str],
+    until: float,
 ) -> Iterator[WhatIf]:
     """Whom to ask what an index would change; `notes` learns why it is the heuristic, if it is."""
     why: str | None = "as it was told to"
@@ -148,7 +197,7 @@ def _asked(
         path = sqlite_path(address)
         why = sqlite.why_not(path)
         if why is None:
-            with sqlite.trial(path, tried, connection.dialect) as copy:
+            with sqlite.trial(path, tried, connection.dialect, until) as copy:
                 yield copy
             return
     elif what_if:
@@ -162,7 +211,7 @@ def _answered(reads: list[Read], oracle: WhatIf) -> tuple[list[Read], list[Skipp
     fine, refused = [], []
     for read in reads:
         try:
-            oracle.cost(read, frozenset())
+            oracle.ask(read, frozenset())
         except (SQLAlchemyError, sqlite3.Error) as error:
             refused.append(Skipped(read.shown, f"the database has no plan for it: {failure(error)}"))
         else:
@@ -183,8 +232,12 @@ def _remarks(tables: dict[str, Table], reads: list[Read], writes: list[Write]) -
 
 def _recommendation(index: Index, chosen: list[Index], bill: Bill, oracle: WhatIf) -> Recommendation:
     others = [one for one in chosen if one != index]
-    gain = bill.total(others) - bill.total(chosen)
-    winners = [read for read in bill.reads if bill.of(read, chosen) < (1 - LEAST_WIN) * bill.of(read, others)]
+    gain = bill.gain(index, others)
+    winners = [
+        read
+        for read in bill.readers(index).values()
+        if bill.of(read, chosen) < (1 - LEAST_WIN) * bill.of(read, others)
+    ]
     return Recommendation(
         index=index,
         gain=gain,
@@ -198,7 +251,7 @@ def _recommendation(index: Index, chosen: list[Index], bill: Bill, oracle: WhatI
 
 
 def _read_advice(read: Read, chosen: list[Index], bill: Bill, oracle: WhatIf) -> ReadAdvice:
-    relevant = frozenset(index for index in chosen if index.table in read.tables)
+    relevant = bill.relevant(read, chosen)
     return ReadAdvice(
         number=read.number,
         shown=read.shown,

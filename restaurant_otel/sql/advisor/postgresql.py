@@ -7,13 +7,14 @@ Hypothetical indexes live in our session's memory alone. Partial ones are never 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from restaurant_otel.sql.advisor.definition import create_index
-from restaurant_otel.sql.advisor.model import Index, Read
+from restaurant_otel.sql.advisor.model import Answer, Index, Read
 from restaurant_otel.sql.lexing import LITERAL, quoting, tokens
 
 _CONDITIONS: Final = (
@@ -60,11 +61,13 @@ class HypoPG:
         # One leaf page somewhere in the index, and the way down to it as the planner counts it.
         self._write_cost = float(page) + 3 * 50 * float(operator)
 
-    def cost(self, read: Read, indexes: frozenset[Index]) -> float:
+    def ask(self, read: Read, indexes: frozenset[Index]) -> Answer:
         """The planner's total cost, on average over the variants."""
         self._suppose(indexes)
         plans = self._plans(read)
-        return sum(float(plan["Total Cost"]) for plan in plans) / len(plans)
+        names = {name for plan in plans for name in _used(plan)}
+        used = frozenset(index for index, (_, name) in self._present.items() if name in names)
+        return Answer(sum(float(plan["Total Cost"]) for plan in plans) / len(plans), used)
 
     def plan(self, read: Read, indexes: frozenset[Index]) -> tuple[str, ...]:
         """The plan of the variant in the middle, if they differ."""
@@ -116,6 +119,14 @@ class HypoPG:
         except SQLAlchemyError:
             self._connection.rollback()
             raise
+
+
+def _used(node: dict[str, Any]) -> Iterator[str]:
+    """Names of the indexes in a plan."""
+    if name := node.get("Index Name"):
+        yield str(name)
+    for child in node.get("Plans") or ():
+        yield from _used(child)
 
 
 def _lines(node: dict[str, Any], names: dict[str, str], depth: int) -> list[str]:

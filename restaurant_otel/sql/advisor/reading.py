@@ -66,6 +66,7 @@ class Shape:
     routes: list[str]
     tables: list[str] = field(default_factory=list)
     wishes: list[Wish] = field(default_factory=list)
+    looked_at: set[tuple[str, str]] = field(default_factory=set)
     templates: list[Template] = field(default_factory=list)
 
 
@@ -206,7 +207,7 @@ class _Reader:
             tree, text = rewritten, rewritten.sql(dialect=self._dialect)
         else:
             raise _NotUnderstoodError("it neither reads nor writes rows")
-        tables, wishes, slots = self._query(tree)
+        tables, wishes, looked_at, slots = self._query(tree)
         if not tables:
             raise _NotUnderstoodError("it names no table of this database")
         template = Template(
@@ -220,6 +221,7 @@ class _Reader:
         shape.routes += [route for route in statement.routes if route not in shape.routes]
         shape.tables += [table for table in tables if table not in shape.tables]
         shape.wishes += [wish for wish in wishes if wish not in shape.wishes]
+        shape.looked_at |= looked_at
         if len(shape.templates) < MOST_TEMPLATES:
             shape.templates.append(template)
 
@@ -275,13 +277,14 @@ class _Reader:
 
     # --- what is read ---
 
-    def _query(self, tree: Any) -> tuple[list[str], list[Wish], dict[int, Slot]]:
+    def _query(self, tree: Any) -> tuple[list[str], list[Wish], set[tuple[str, str]], dict[int, Slot]]:
         try:
             scopes = self._glot.optimizer.scope.traverse_scope(tree)
         except (self._glot.errors.SqlglotError, RecursionError):
             raise _NotUnderstoodError("the parser does not understand it") from None
         tables: list[str] = []
         wishes: list[Wish] = []
+        looked_at: set[tuple[str, str]] = set()
         slots: dict[int, Slot] = {}
         for scope in scopes:
             if not isinstance(scope.expression, self._exp.Select):
@@ -289,8 +292,9 @@ class _Reader:
             select = _Select(self._exp, scope, self._names, self._nulls_are_large)
             tables += [table for table in select.tables.values() if table not in tables]
             wishes += select.wishes()
+            looked_at |= select.looked_at()
             slots.update(select.slots())
-        return tables, wishes, slots
+        return tables, wishes, looked_at, slots
 
 
 class _Select:
@@ -337,6 +341,23 @@ class _Select:
             for wish in wanted.values()
             if wish.equal or wish.joined or wish.ranges or wish.patterns or wish.order
         ]
+
+    def looked_at(self) -> set[tuple[str, str]]:
+        """Tables and columns that are named anywhere but in what is selected; all that might be meant by a name."""
+        select, found = self._scope.expression, set()
+        parts = [part for name, part in select.args.items() if name not in {"expressions", "with", "with_"}]
+        for column in (
+            column
+            for part in parts
+            for one in (part if isinstance(part, list) else [part])
+            if isinstance(one, self._exp.Expression)
+            for column in one.find_all(self._exp.Column)
+        ):
+            for alias, table in self.tables.items():
+                name = self._names.column(table, column.name)
+                if name is not None and column.table in {"", alias}:
+                    found.add((table, name))
+        return found
 
     def _conjuncts(self) -> Iterator[Any]:
         select = self._scope.expression

@@ -3,11 +3,14 @@
 The copy holds all candidates; those that are not to be tried are taken out of its schema table and put back later,
 which moves no page. So one copy tries any set of them. What is measured is the thread's CPU time, the least of
 several runs, once for each plan of a statement: sets of indexes that lead to the same plan cost the same. The
-copy's statistics are made from a sample, as ``PRAGMA optimize`` would.
+copy's statistics are made from a sample, as ``PRAGMA optimize`` would. The copy's file has no name while it is used,
+so that however the process ends, nothing is left of it.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -18,9 +21,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from restaurant_otel.sql.advisor.access import STATEMENT_SECONDS
+from restaurant_otel.sql.advisor.access import STATEMENT_SECONDS, Patience
 from restaurant_otel.sql.advisor.definition import create_index, quoted_table
-from restaurant_otel.sql.advisor.model import Index, Read
+from restaurant_otel.sql.advisor.model import Answer, Index, Read
 from restaurant_otel.sql.lexing import LITERAL, quoting, tokens
 
 MOST_BYTES: Final = 4 * 2**30
@@ -31,6 +34,9 @@ VARIANTS: Final = 3
 """Sets of values that a statement is tried with; each is measured, so fewer than elsewhere."""
 NOISE: Final = 0.1
 """A plan that is quicker by less than this part is not taken to be quicker at all."""
+MOST_GROWTH: Final = 3
+"""The copy with its candidates is at most so many times larger than the database."""
+_USED: Final = re.compile(r"USING (?:COVERING )?INDEX (.+?)(?: \(|$)")
 _WRITTEN: Final = 500
 _LEAST_WRITE_SECONDS: Final = 5e-7
 
@@ -46,14 +52,22 @@ def why_not(path: Path) -> str | None:
 
 
 @contextmanager
-def trial(path: Path, candidates: Sequence[Index], dialect: Any) -> Iterator[Trial]:
-    """A copy of the database in the temporary folder, gone afterwards."""
+def trial(path: Path, candidates: Sequence[Index], dialect: Any, until: float) -> Iterator[Trial]:
+    """A copy of the database in the temporary folder, gone afterwards.
+
+    With as many of `candidates` as there is room for, and as can be made until `until` (of the monotonic clock).
+    """
     with (
         tempfile.TemporaryDirectory(prefix="restaurant-otel-advise-") as folder,
         closing(sqlite3.connect(Path(folder) / "copy.sqlite3", isolation_level=None)) as copy,
     ):
+        copy.execute("PRAGMA journal_mode = OFF")
+        copy.execute("BEGIN EXCLUSIVE")  # it is opened now, not when it is first read
+        copy.execute("COMMIT")
+        if os.name == "posix":
+            shutil.rmtree(folder)
         _back_up(path, copy)
-        yield Trial(copy, candidates, dialect)
+        yield Trial(copy, candidates, dialect, until)
 
 
 def _back_up(path: Path, copy: sqlite3.Connection) -> None:
@@ -67,15 +81,17 @@ class Trial:
     method = "trial on a copy"
     unit = "seconds"
 
-    def __init__(self, copy: sqlite3.Connection, candidates: Sequence[Index], dialect: Any) -> None:
+    def __init__(
+        self, copy: sqlite3.Connection, candidates: Sequence[Index], dialect: Any, until: float
+    ) -> None:
         self._copy = copy
         self._dialect = dialect
         self._sizes: dict[Index, int] = {}
         self._times: dict[tuple[str, tuple[str, ...]], float] = {}
+        self._plans: dict[tuple[str, frozenset[Index]], list[str]] = {}
         self._bare: dict[str, float] = {}
         self._writes: dict[Index, float] = {}
-        self._deadline = 0.0
-        copy.set_progress_handler(self._is_late, 100_000)
+        self._patience = Patience(copy)
         for pragma in (
             "journal_mode = OFF",
             "synchronous = OFF",
@@ -83,18 +99,32 @@ class Trial:
             "foreign_keys = OFF",
         ):
             copy.execute(f"PRAGMA {pragma}")
-        self._hidden: dict[Index, tuple[Any, ...]] = {}
-        self._make(candidates)
+        self._rows: dict[Index, tuple[Any, ...]] = {}
+        self._shown: frozenset[Index] = frozenset()
+        with self._patience.watched():
+            self._make(candidates, until)
 
-    def cost(self, read: Read, indexes: frozenset[Index]) -> float:
+    @property
+    def candidates(self) -> list[Index]:
+        """Those that there was room and time for."""
+        return list(self._sizes)
+
+    def ask(self, read: Read, indexes: frozenset[Index]) -> Answer:
         """Seconds, on average over the variants."""
+        names = {index.name: index for index in indexes}
+        used: set[Index] = set()
         variants = _some(read.variants)
-        return sum(self._time(variant, indexes) for variant in variants) / len(variants)
+        with self._patience.watched():
+            seconds = sum(self._time(variant, indexes) for variant in variants) / len(variants)
+            for variant in variants:
+                for line in self._planned(variant, indexes):
+                    used.update(names[name] for name in _USED.findall(line) if name in names)
+        return Answer(seconds, frozenset(used))
 
     def plan(self, read: Read, indexes: frozenset[Index]) -> tuple[str, ...]:
         """EXPLAIN QUERY PLAN of the variant in the middle."""
-        self._show(indexes)
-        return tuple(self._plan(read.variants[len(read.variants) // 2]))
+        with self._patience.watched():
+            return tuple(self._planned(read.variants[len(read.variants) // 2], indexes))
 
     def size(self, index: Index) -> int:
         """Bytes of the pages that the index took."""
@@ -104,36 +134,48 @@ class Trial:
         """Seconds for one row: of updates that move nothing, with the index less without it, and rolled back."""
         known = self._writes.get(index)
         if known is None:
-            with_it, without = self._update(index, frozenset([index])), self._update(index, frozenset())
+            with self._patience.watched():
+                with_it, without = self._update(index, frozenset([index])), self._update(index, frozenset())
             # An update takes the old entry out and puts a new one in: two changes.
             known = self._writes[index] = max(_LEAST_WRITE_SECONDS, (with_it - without) / _WRITTEN / 2)
         return known
 
     # --- which indexes there are ---
 
-    def _make(self, candidates: Iterable[Index]) -> None:
-        page = self._one("PRAGMA page_size")
-        self._allow(20 * STATEMENT_SECONDS)
+    def _make(self, candidates: Iterable[Index], until: float) -> None:
+        page, pages = self._one("PRAGMA page_size"), self._one("PRAGMA page_count")
+        most = MOST_GROWTH * pages + 2**26 // page
         for index in candidates:
             before = self._one("PRAGMA page_count")
+            if before > most or time.monotonic() > until:
+                break
+            self._patience.allow(20 * STATEMENT_SECONDS)
             self._copy.execute(create_index(index, self._dialect))
             self._sizes[index] = page * (self._one("PRAGMA page_count") - before)
+        self._shown = frozenset(self._sizes)
+        names = {index.name: index for index in self._sizes}
+        for row in self._copy.execute("SELECT * FROM sqlite_master WHERE type = 'index'").fetchall():
+            if (made := names.get(row[1])) is not None:
+                self._rows[made] = row
+        self._patience.allow(20 * STATEMENT_SECONDS)
         self._copy.execute(f"PRAGMA analysis_limit = {ANALYSIS_ROWS}")
         self._copy.execute("ANALYZE")
+        # A table's rows are noted with its indexes only, and forgotten where those are hidden.
+        rows = "SELECT tbl, NULL, substr(stat, 1, instr(stat || ' ', ' ') - 1) FROM sqlite_stat1 GROUP BY tbl"
+        self._copy.execute(f"INSERT INTO sqlite_stat1 {rows}")
+        self._copy.execute("ANALYZE sqlite_schema")
 
     def _show(self, indexes: frozenset[Index]) -> None:
         """Have exactly these of the candidates in the schema."""
-        hide = [one for one in self._sizes if one not in indexes and one not in self._hidden]
-        show = [one for one in indexes if one in self._hidden]
-        if not hide and not show:
+        wanted = frozenset(one for one in indexes if one in self._sizes)
+        if wanted == self._shown:
             return
+        hide, show, self._shown = self._shown - wanted, wanted - self._shown, wanted
         self._copy.execute("PRAGMA writable_schema = ON")
         for index in hide:
-            row = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master WHERE type = 'index' AND name = ?"
-            self._hidden[index] = self._copy.execute(row, (index.name,)).fetchone()
             self._copy.execute("DELETE FROM sqlite_master WHERE type = 'index' AND name = ?", (index.name,))
         for index in show:
-            self._copy.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", self._hidden.pop(index))
+            self._copy.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", self._rows[index])
         self._copy.execute("PRAGMA writable_schema = RESET")
 
     # --- measuring ---
@@ -145,9 +187,9 @@ class Trial:
         return bare if (1 - NOISE) * bare < taken < bare else taken
 
     def _time_of_plan(self, statement: str, indexes: frozenset[Index], enough: float = float("inf")) -> float:
-        self._show(indexes)
-        key = statement, tuple(self._plan(statement))
+        key = statement, tuple(self._planned(statement, indexes))
         if key not in self._times:
+            self._show(indexes)
             self._times[key] = self._measured(statement, enough)
         return self._times[key]
 
@@ -155,7 +197,7 @@ class Trial:
         """The least of several runs; of one, where that took more than `enough` to lose."""
         least, spent = float("inf"), 0.0
         for _ in range(RUNS):
-            self._allow(STATEMENT_SECONDS)
+            self._patience.allow(STATEMENT_SECONDS)
             begin = time.thread_time()
             for _ in self._copy.execute(statement):
                 pass
@@ -173,7 +215,7 @@ class Trial:
         step = max(1, self._one(f"SELECT count(*) FROM {table}") // _WRITTEN)  # noqa: S608 - a table's own name
         where = f"rowid IN (SELECT rowid FROM {table} WHERE rowid % {step} = 0 LIMIT {_WRITTEN})"  # noqa: S608
         least = float("inf")
-        self._allow(STATEMENT_SECONDS)
+        self._patience.allow(STATEMENT_SECONDS)
         self._copy.execute("PRAGMA journal_mode = MEMORY")
         try:
             for _ in range(RUNS):
@@ -188,20 +230,18 @@ class Trial:
             return 0.0
         return least
 
-    def _plan(self, statement: str) -> list[str]:
+    def _planned(self, statement: str, indexes: frozenset[Index]) -> list[str]:
+        if (known := self._plans.get((statement, indexes))) is not None:
+            return known
+        self._show(indexes)
+        self._patience.allow(STATEMENT_SECONDS)
         rows = self._copy.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
         depths = {0: -1}
-        lines = []
+        lines = self._plans[statement, indexes] = []
         for number, parent, _, detail in rows:
             depths[number] = depths.get(parent, -1) + 1
             lines.append("  " * depths[number] + hidden(str(detail)))
         return lines
-
-    def _allow(self, seconds: float) -> None:
-        self._deadline = time.monotonic() + seconds
-
-    def _is_late(self) -> bool:
-        return time.monotonic() > self._deadline
 
     def _one(self, statement: str) -> int:
         return int(self._copy.execute(statement).fetchone()[0])

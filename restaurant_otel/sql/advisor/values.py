@@ -48,6 +48,7 @@ class Sample:
     def __init__(self, rows: list[dict[str, Value | None]]) -> None:
         self._rows = rows
         self._sorted: dict[str, list[Value]] = {}
+        self._full: dict[frozenset[str], list[dict[str, Value | None]]] = {}
 
     def distinct(self, column: str, rows: int) -> float:
         """How many distinct values the column has in a table of `rows` rows, estimated.
@@ -68,7 +69,11 @@ class Sample:
 
     def row(self, place: float, columns: Iterable[str]) -> dict[str, Value] | None:
         """The row at `place` (0 to 1) among those that have a value in each of `columns`."""
-        full = [row for row in self._rows if all(row.get(column) is not None for column in columns)]
+        wanted = frozenset(columns)
+        full = self._full.get(wanted)
+        if full is None:
+            full = [row for row in self._rows if all(row.get(column) is not None for column in wanted)]
+            self._full[wanted] = full
         if not full:
             return None
         row = full[int(place * len(full)) % len(full)]
