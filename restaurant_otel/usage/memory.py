@@ -11,8 +11,8 @@ from restaurant_otel.usage.sheet import Sheet
 class Memory:
     """Collects memory and swap of a host.
 
-    Used is what is neither free nor a cache that can be given up, so that the states add up to the whole:
-    the rule of procps ``free`` since 4.0 counts shared memory as used, and so does this one.
+    Used is what is neither free nor a cache that can be given up, so that the states add up to the whole. Shared
+    memory and tmpfs are in the kernel's ``Cached``, but cannot be given up: they count as used.
     """
 
     def __init__(self, files: Files) -> None:
