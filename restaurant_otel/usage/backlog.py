@@ -1,7 +1,8 @@
 """Connections that wait to be accepted by this worker's server, where the platform tells (Linux, TCP).
 
 For a listening socket the kernel's `tcp_info` holds the length of its queue and the most there may be. Listening
-sockets are looked for among the low file descriptors, once in a while: servers open them before anything else.
+sockets are looked for among the low file descriptors, now and then: servers open them early, some of them before the
+app has started and some right after it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class Backlog:
         # With a default timeout Python would make the server's own socket non-blocking by looking at it.
         if not hasattr(socket, "TCP_INFO") or socket.getdefaulttimeout() is not None:
             return
-        if self._round % _LOOK_EVERY == 0:
+        if (
+            self._round % _LOOK_EVERY == 0 or self._round & (self._round - 1) == 0
+        ):  # 0, 1, 2, 4, 8, 16, 20, ...
             names = sorted(int(name) for name in self._files.names("/proc/self/fd") if name.isdigit())
             self._listening = [fd for fd in names[:_MOST_DESCRIPTORS] if _queue(fd)][:_MOST_SOCKETS]
         self._round += 1

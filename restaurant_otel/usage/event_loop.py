@@ -1,17 +1,20 @@
 """How late event loops come to their timers: what every request on them waits for as well.
 
 A probe is a timer that the loop itself holds, once a second. It ends with the loop and keeps nothing alive. A loop
-that is held up just now has not come to its timer at all; the sampler's thread sees that from outside.
+that is held up just now has not come to its timer at all; the sampler's thread sees that from outside. asyncio's loops
+are watched, those that speak as they do (uvloop), and trio's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from time import perf_counter
-from typing import Final
+from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary, ref
 
 from restaurant_otel import catalog
+from restaurant_otel.errors import survived
 from restaurant_otel.metrics import HistogramCell, Registry
 from restaurant_otel.usage.readings import ProcessReading
 from restaurant_otel.usage.sheet import Sheet
@@ -20,39 +23,98 @@ SECONDS: Final = 1.0
 """Between two looks. One costs a loop 40 us, most of it for waking up: 0.004 % of a core."""
 
 
-class Probe:
-    """The timer of one loop. Lives in that loop's thread, but `overdue` may be asked from any."""
+def running_loop() -> Any:
+    """What runs in this thread: asyncio's loop, trio's token, or None. Can be the key of a weak dictionary."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        trio = sys.modules.get("trio")
+        if trio is None:
+            return None
+    try:
+        return trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        return None
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, cell: HistogramCell, seconds: float) -> None:
-        self._loop = ref(loop)
+
+class Lag:
+    """The lags of one loop. Noted in the loop's thread, asked for from any."""
+
+    def __init__(self, cell: HistogramCell, seconds: float) -> None:
+        self.seconds = seconds
         self._cell = cell
-        self._seconds = seconds
         self._largest = 0.0
-        self._due = perf_counter() + seconds
-        self._timer = loop.call_later(seconds, self._tick)
+        self._due = 0.0
+        self.expect()
 
-    def _tick(self) -> None:
-        now = perf_counter()
+    def expect(self) -> None:
+        """A timer has been set."""
+        self._due = perf_counter() + self.seconds
+
+    def note(self) -> None:
+        """The loop has come to the timer."""
         # Timers of loops are only exact to their clock's resolution, and may be a little early.
-        late = max(0.0, now - self._due)
+        late = max(0.0, perf_counter() - self._due)
         self._cell.record(late)
         self._largest = max(self._largest, late)
-        loop = self._loop()
-        if loop is not None and not loop.is_closed():
-            self._due = now + self._seconds
-            self._timer = loop.call_later(self._seconds, self._tick)
 
-    def stop(self) -> None:
-        """Look no more. Only from the loop's own thread, or when it does not run."""
-        self._timer.cancel()
+    def take_largest(self, runs: bool) -> float:
+        """The largest since this was last asked, the one that lasts included if the loop still runs."""
+        largest, self._largest = self._largest, 0.0
+        return max(largest, perf_counter() - self._due) if runs else largest
+
+
+class Probe(Protocol):
+    """What looks at one loop."""
 
     def take_largest(self) -> float:
-        """The largest lag since this was last asked, the one that lasts included."""
-        largest, self._largest = self._largest, 0.0
+        """See `Lag.take_largest`. Any thread."""
+
+
+class AsyncioProbe:
+    """The timer of one of asyncio's loops, in whose thread it is made."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, lag: Lag) -> None:
+        self._loop = ref(loop)
+        self._lag = lag
+        loop.call_later(lag.seconds, self._tick)
+
+    def _tick(self) -> None:
+        self._lag.note()
         loop = self._loop()
-        if loop is not None and loop.is_running():
-            largest = max(largest, perf_counter() - self._due)
-        return largest
+        if loop is not None and not loop.is_closed():
+            self._lag.expect()
+            loop.call_later(self._lag.seconds, self._tick)
+
+    def take_largest(self) -> float:
+        """See `Probe`."""
+        loop = self._loop()
+        return self._lag.take_largest(loop is not None and loop.is_running())
+
+
+class TrioProbe:
+    """The timer of one run of trio, in whose thread it is made: a system task, which ends with the run."""
+
+    def __init__(self, lag: Lag) -> None:
+        self._lag = lag
+        self._runs = True
+        sys.modules["trio"].lowlevel.spawn_system_task(self._tick)
+
+    async def _tick(self) -> None:
+        trio: Any = sys.modules["trio"]
+        try:
+            while True:
+                self._lag.expect()
+                await trio.sleep(self._lag.seconds)
+                self._lag.note()
+        except Exception as error:  # noqa: BLE001 - what a system task raises would end the app
+            survived("resources", error)
+        finally:
+            self._runs = False
+
+    def take_largest(self) -> float:
+        """See `Probe`."""
+        return self._lag.take_largest(self._runs)
 
 
 class EventLoops:
@@ -61,16 +123,15 @@ class EventLoops:
     def __init__(self, registry: Registry, seconds: float = SECONDS) -> None:
         self._lags = registry.histogram(catalog.EVENT_LOOP_LAG)
         self._seconds = seconds
-        self._probes: WeakKeyDictionary[asyncio.AbstractEventLoop, Probe] = WeakKeyDictionary()
+        self._probes: WeakKeyDictionary[Any, Probe] = WeakKeyDictionary()
 
     def watch(self) -> None:
-        """Look at the loop that runs in this thread, if one does and it is asyncio's or speaks as it does."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return
-        if loop not in self._probes:
-            self._probes[loop] = Probe(loop, self._lags.bind(), self._seconds)
+        """Look at the loop that runs in this thread, if one does."""
+        loop = running_loop()
+        if loop is not None and loop not in self._probes:
+            lag = Lag(self._lags.bind(), self._seconds)
+            asyncio_s = isinstance(loop, asyncio.AbstractEventLoop)
+            self._probes[loop] = AsyncioProbe(loop, lag) if asyncio_s else TrioProbe(lag)
 
     def forget(self) -> None:
         """Forget all loops, after a fork: the child does not run its parent's."""

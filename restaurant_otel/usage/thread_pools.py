@@ -1,12 +1,12 @@
 """How full the thread pools are that requests wait for: AnyIO's, asyncio's own, gunicorn's threads.
 
-Starlette and FastAPI run every `def` endpoint in AnyIO's pool of 40 threads; when those are busy requests queue up
-unseen by any other figure. The pools' owners change them meanwhile in other threads: what is read may be a moment old.
+Starlette and FastAPI run every `def` endpoint in AnyIO's pool of 40 threads, on asyncio or trio; when those are busy
+requests queue up unseen by any other figure. The pools' owners change them meanwhile in other threads: what is read may
+be a moment old.
 """
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from restaurant_otel import catalog
 from restaurant_otel.metrics.group import gunicorn_worker
+from restaurant_otel.usage.event_loop import running_loop
 from restaurant_otel.usage.readings import ProcessReading
 from restaurant_otel.usage.sheet import Sheet
 
@@ -35,11 +36,8 @@ class ThreadPools:
     def watch(self) -> None:
         """Look at the pools of the event loop that runs in this thread, if one does, and at gunicorn's."""
         self._gunicorn = getattr(gunicorn_worker(), "tpool", None)
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return
-        if loop not in self._limiters:
+        loop = running_loop()
+        if loop is not None and loop not in self._limiters:
             from anyio.to_thread import current_default_thread_limiter  # heavy, and there where a loop runs
 
             self._limiters[loop] = current_default_thread_limiter()
@@ -57,7 +55,7 @@ class ThreadPools:
             anyio.limit += told.total_tokens
             anyio.busy += told.borrowed_tokens
             anyio.waiting += told.tasks_waiting
-            # Private, but there since Python 3.4; uvloop has none that can be seen.
+            # Private, but there since Python 3.4; uvloop and trio have none that can be seen.
             _add_executor(default, getattr(loop, "_default_executor", None))
         gunicorn = _Pool()
         _add_executor(gunicorn, self._gunicorn)

@@ -77,7 +77,7 @@ def test_a_leak_snapshot_names_the_line_that_grows() -> None:
 def test_a_blocked_loop_is_seen_during_and_after() -> None:
     registry = Registry()
     loops, sheet = EventLoops(registry, seconds=0.05), Sheet(Registry())
-    during = ProcessReading(0.0)
+    during, after = ProcessReading(0.0), ProcessReading(0.0)
 
     def look_from_outside() -> None:
         loops.collect(sheet, during)
@@ -89,10 +89,9 @@ def test_a_blocked_loop_is_seen_during_and_after() -> None:
         time.sleep(0.5)  # noqa: ASYNC251 - that is the fault
         sampler.join()
         await asyncio.sleep(0.1)
+        loops.collect(sheet, after)
 
     asyncio.run(block())
-    after = ProcessReading(0.0)
-    loops.collect(sheet, after)
     assert during.event_loop_lag is not None
     assert during.event_loop_lag > 0.3
     assert after.event_loop_lag is not None
