@@ -15,6 +15,8 @@ _MODES: Final = ("user", "nice", "system", "idle", "iowait", "interrupt", "softi
 """The columns of the first line, as the semantic conventions call them. Guests' time is in `user` already."""
 
 _IDLE: Final = (3, 4)
+_MENDED: Final = 3.0
+"""Seconds; the node exporter's bound for the same."""
 
 
 class Cpu:
@@ -42,15 +44,21 @@ class Cpu:
 
     def _times(self, stat: bytes, sheet: Sheet, reading: HostReading) -> None:
         times = [int(ticks) for ticks in stat[: stat.index(b"\n")].split()[1:9]]
+        before = self._before if self._before is not None and len(self._before) == len(times) else None
+        if before is not None:
+            for i in _IDLE:
+                # The kernel guesses these for a CPU that sleeps, and mends them downwards by a tick or two. A counter
+                # that goes back looks like a restart, so it waits. A CPU that is taken out takes its time with it.
+                if 0 < before[i] - times[i] < _MENDED * self._ticks:
+                    times[i] = before[i]
+        self._before = times
         cpus = stat.count(b"\ncpu")
         sheet.put(catalog.SYSTEM_CPU_LOGICAL_COUNT, cpus)
         reading.host_cpus = cpus
         for mode, ticks in zip(_MODES, times, strict=False):
             sheet.put(catalog.SYSTEM_CPU_TIME, ticks / self._ticks, mode)
-        before, self._before = self._before, times
-        if before is None or len(before) != len(times):
+        if before is None:
             return
-        # Idle and waiting time may go back by a tick or two when a CPU goes to sleep.
         gained = [max(0, now - then) for now, then in zip(times, before, strict=True)]
         total = sum(gained)
         if total:

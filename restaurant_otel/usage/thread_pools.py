@@ -7,7 +7,8 @@ be a moment old.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from concurrent.futures import ThreadPoolExecutor, thread
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -67,12 +68,17 @@ class ThreadPools:
 
 
 def _add_executor(pool: _Pool, executor: object) -> None:
-    """Add a standard executor, whose figures are all private: a test tells should they change."""
-    if not isinstance(executor, ThreadPoolExecutor):
-        return
+    """Add a standard executor, whose figures are all private: a test tells should they change.
+
+    Its own count of idle threads is a hint for when to start one, and wrong for good once tasks have had to wait. So a
+    thread is busy when it is anywhere but in the function in which threads wait for work.
+    """
+    waits_for_work = getattr(getattr(thread, "_worker", None), "__code__", None)
     queue, threads = getattr(executor, "_work_queue", None), getattr(executor, "_threads", None)
-    idle = getattr(getattr(executor, "_idle_semaphore", None), "_value", None)
-    if queue is not None and threads is not None and isinstance(idle, int):
-        pool.limit += getattr(executor, "_max_workers", 0)
-        pool.busy += max(0, len(threads) - idle)
-        pool.waiting += queue.qsize()
+    if not isinstance(executor, ThreadPoolExecutor) or None in (waits_for_work, queue, threads):
+        return
+    frames = sys._current_frames()  # documented despite its name
+    at = (frames.get(worker.ident or 0) for worker in list(threads or ()))
+    pool.limit += getattr(executor, "_max_workers", 0)
+    pool.busy += sum(frame is not None and frame.f_code is not waits_for_work for frame in at)
+    pool.waiting += queue.qsize() if queue is not None else 0

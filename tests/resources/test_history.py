@@ -10,6 +10,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,10 +22,22 @@ from restaurant_otel.usage.history import READINGS
 from restaurant_otel.usage.readings import ProcessReading
 from restaurant_otel.usage.sampler import Sampler
 from restaurant_otel.usage.sheet import Sheet
+from tests.resources.test_cgroups import V2_MOUNT, tree, v2_group
 from tests.support.readings import from_families
 from tests.support.wait import eventually
 
 MIB = 1 << 20
+
+A_SMALL_HOST: dict[str, object] = {
+    "/proc/stat": "cpu  10 0 10 80 0 0 0 0 0 0\ncpu0 10 0 10 80 0 0 0 0 0 0\nbtime 1\nprocesses 5\n",
+    "/proc/loadavg": "0.5 0.4 0.3 1/100 1234",
+    "/proc/meminfo": f"MemTotal: {1 << 20} kB\nMemFree: {1 << 18} kB\nMemAvailable: {1 << 19} kB\n",
+    "/proc/self/stat": "7 (shop) S " + " ".join(["1"] * 18 + ["1000000", "25600"] + ["0"] * 20),
+    "/proc/self/net/dev": "Inter-|\n face |\neth0: " + " ".join(["9"] * 16),
+    "/proc/self/cgroup": "0::/",
+    "/proc/self/mountinfo": V2_MOUNT,
+    **v2_group("/sys/fs/cgroup", current=116 * MIB, limit=512 * MIB, cpu="150000 100000"),
+}
 
 
 @pytest.fixture
@@ -99,30 +112,33 @@ def test_a_blocked_loop_is_seen_during_and_after() -> None:
     assert from_families(registry.collect()).total("restaurant_event_loop_lag_seconds_sum") > 0.4
 
 
-def test_a_day_of_samples_takes_no_more_memory_than_its_morning() -> None:
+def test_a_day_of_samples_takes_no_more_memory_than_its_morning(tmp_path: Path) -> None:
     """5,760 samples by a clock of the test's; kept are the latest 1,000, so what comes after must add nothing."""
+    kernel = tree(tmp_path, A_SMALL_HOST)
     now = itertools.count(1.0, 15.0)
     at = [0.0]
-    sampler = Sampler(Registry(), 15, clock=lambda: at[0], wall=lambda: at[0])
+    sampler = Sampler(Registry(), 15, root=kernel.root, clock=lambda: at[0], wall=lambda: at[0])
 
     def hours(number: float) -> None:
         for _ in range(int(number * 240)):
             at[0] = next(now)
             sampler.sample()
 
-    hours(5)
+    hours(15)
     tracemalloc.start()
-    hours(5)  # all that is kept has been made under tracing by now
+    hours(4.5)  # all that is kept has been made under tracing by now
     gc.collect()
     before = tracemalloc.get_traced_memory()[0]
-    hours(14)
+    hours(4.5)
     gc.collect()
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     found = sampler.history
     sampler.stop()
-    assert grown < 128 * 1024
+    assert grown < 32 * 1024
     assert len(found.host) == len(found.process) == READINGS
     assert found.process[-1].time == 24 * 3600 - 15 + 1
     assert found.process[-1].leak_slope is not None
     assert not any(reading.leak_suspected for reading in found.process)
+    assert found.host[-1].memory_utilization == 0.5
+    assert found.host[-1].container_memory == 100 * MIB

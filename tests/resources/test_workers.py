@@ -93,13 +93,17 @@ def test_the_host_is_read_by_one_worker_whoever_dies(serve: Serve, args: tuple[s
     assert len(ages) == 3, "one of each worker that lives"
     assert max(ages.values()) > min(ages.values()) + 1, "the first are older than the replacements"
 
-    told = [(at, readings.series("system_memory_limit_bytes")) for at, readings in scrapes]
-    assert all(len(series) <= 1 for _, series in told), "never two of the host"
-    times = [at for at, series in told if series]
-    assert max(later - earlier for earlier, later in pairwise(times)) < 3, "and never none for long"
+    missing_since: float | None = None
+    for at, readings in scrapes:
+        series = readings.series("system_memory_limit_bytes")
+        assert len(series) <= 1, "never two of the host"
+        missing_since = None if series else missing_since or at
+        assert missing_since is None or at - missing_since < 3, "and never none for long"
+    assert missing_since is None
     for (_, before), (_, after) in pairwise(scrapes):
         back = [line for line in after.went_back(before) if line.startswith(("system_", "restaurant_worker"))]
-        assert back == []
+        # The next reader does not know by how much the last one was ahead of the kernel's mending of these two.
+        assert [line for line in back if "'idle'" not in line and "'iowait'" not in line] == []
 
 
 def test_each_worker_has_its_sampler_and_all_have_one_history(serve: Serve) -> None:
@@ -188,10 +192,12 @@ def test_full_threads_of_gunicorn_are_seen(serve: Serve, release: Path) -> None:
     def scraped() -> Readings:
         return scrape(port)
 
-    with waiting(running, 6):
-        eventually(lambda: pool(scraped(), "gunicorn") == (4, 1.0, 2), what="full, and two wait")
-        release.touch()
-        eventually(lambda: pool(scraped(), "gunicorn") == (4, 0.0, 0), what="empty again")
+    for _ in range(2):  # after the first time the executor's own count of idle threads is wrong
+        with waiting(running, 6):
+            eventually(lambda: pool(scraped(), "gunicorn") == (4, 1.0, 2), what="full, and two wait")
+            release.touch()
+            eventually(lambda: pool(scraped(), "gunicorn") == (4, 0.0, 0), what="empty again")
+        release.unlink()
 
 
 def scrape(port: int) -> Readings:
