@@ -31,8 +31,12 @@ hypothesis.settings.load_profile("same")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """End as on Ctrl-C when told to terminate (`timeout`, a cancelled CI job): what runs is stopped on the way."""
+    """End as on Ctrl-C when told to terminate (`timeout`, a cancelled CI job): what runs is stopped on the way.
+
+    Ctrl-C itself is ignored by what a shell starts in the background, and by all that this starts in turn.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

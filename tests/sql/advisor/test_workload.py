@@ -13,6 +13,8 @@ from restaurant_otel.sql.advisor import Advice, Index, Key, advise, apply, pipel
 from restaurant_otel.sql.advisor.selection import Bill
 from tests.sql.advisor.conftest import THEIRS, WORKLOAD
 
+pytestmark = [pytest.mark.serial, pytest.mark.timeout(300)]
+
 THEIR_INDEXES = [
     Index(table, tuple(map(Key, columns)))
     for table, *columns in (
