@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from tests.support import http
-from tests.support.readings import Readings, parse
+from tests.support.readings import Readings, skim
 from tests.support.servers import OPENMETRICS, Server
 from tests.support.wait import eventually
 
@@ -123,7 +123,7 @@ class Watch:
     `failed` those that found no server (killed, reloading) or an error.
     """
 
-    def __init__(self, server: Server, *, every: float = 0.05) -> None:
+    def __init__(self, server: Server, *, every: float = 0.1) -> None:
         self._url = server.url + "/metrics"
         self._every = every
         self._stop = threading.Event()
@@ -156,7 +156,7 @@ class Watch:
                 self.failed.append(repr(error))
             else:
                 if answer.status_code == 200:
-                    self._compare(parse(answer.text, answer.headers["content-type"]))
+                    self._compare(skim(answer.text))
                 else:
                     self.failed.append(f"status {answer.status_code}")
             time.sleep(self._every)
@@ -179,7 +179,7 @@ def settled(server: Server, at_least: int, **labels: Any) -> int:
     """
 
     def look() -> int:
-        readings = server.scrape()
+        readings = server.glance()
         # The scrape itself is no request in flight: /metrics is not counted.
         in_flight = readings.series("http_server_active_requests")
         assert sum(in_flight.values()) == 0, f"in flight: {in_flight}"

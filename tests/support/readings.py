@@ -9,8 +9,10 @@ have them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -92,16 +94,44 @@ def parse(text: str, content_type: str = "") -> Readings:
     for family in (parse_openmetrics if openmetrics else parse_text)(text):
         types[family.name] = family.type
         for sample in family.samples:
-            # Servers and clients spell a bound differently (1048576.0, 1.048576e+06): here it is as Python does.
-            key = frozenset(
-                (n, str(float(v)) if n == "le" and v != "+Inf" else v) for n, v in sample.labels.items()
-            )
+            key = frozenset((n, _bound(v) if n == "le" else v) for n, v in sample.labels.items())
             series = samples.setdefault(sample.name, {})
             assert key not in series, f"two samples of {sample.name}{sample.labels}"
             series[key] = sample.value
             if sample.exemplar is not None:
                 exemplars[sample.name, key] = sample.exemplar.labels
     return Readings(samples, types, exemplars)
+
+
+def skim(text: str) -> Readings:
+    """The same samples and types from an OpenMetrics text, unchecked and without exemplars, at a tenth of the cost.
+
+    For who looks many times a second; `parse` is for who looks closely.
+    """
+    samples: dict[str, dict[Labels, float]] = {}
+    types: dict[str, str] = {}
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            types[name] = kind
+        elif not line.startswith("#"):
+            series, _, value = line.partition(" # {")[0].rpartition(" ")
+            name, key = _series(series)
+            samples.setdefault(name, {})[key] = float(value)
+    return Readings(samples, types)
+
+
+@lru_cache(maxsize=20_000)
+def _series(text: str) -> tuple[str, Labels]:
+    name, _, labels = text.partition("{")
+    pairs = re.findall(r'([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"', labels)
+    plain = [(n, re.sub(r"\\(.)", lambda found: {"n": "\n"}.get(found[1], found[1]), v)) for n, v in pairs]
+    return name, frozenset((n, _bound(v) if n == "le" else v) for n, v in plain)
+
+
+def _bound(text: str) -> str:
+    """A bucket's bound. Servers and clients spell it differently (1048576.0, 1.048576e+06): here as Python does."""
+    return text if text == "+Inf" else str(float(text))
 
 
 def read_registry() -> Readings:

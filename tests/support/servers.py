@@ -21,7 +21,7 @@ import httpx
 
 from tests.support import http
 from tests.support.processes import Process, free_port
-from tests.support.readings import Readings, parse
+from tests.support.readings import Readings, parse, skim
 from tests.support.wait import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -113,9 +113,17 @@ class Server:
 
     def scrape(self, accept: str = OPENMETRICS) -> Readings:
         """What /metrics says now, over a connection of its own (so that any worker may answer)."""
+        answer = self._metrics(accept)
+        return parse(answer.text, answer.headers["content-type"])
+
+    def glance(self) -> Readings:
+        """The same for who asks again and again: see `readings.skim`."""
+        return skim(self._metrics(OPENMETRICS).text)
+
+    def _metrics(self, accept: str) -> httpx.Response:
         answer = http.get(self.url + "/metrics", headers={"accept": accept})
         assert answer.status_code == 200, f"/metrics answers {answer.status_code}: {answer.text[:300]}"
-        return parse(answer.text, answer.headers["content-type"])
+        return answer
 
     def workers(self) -> list[int]:
         """Process ids that serve requests: the main process's children, or itself where it has none."""

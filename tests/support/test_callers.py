@@ -12,7 +12,7 @@ from restaurant_otel.catalog import HTTP_SERVER_ACTIVE_REQUESTS, OPERATION_DURAT
 from restaurant_otel.metrics import Family, registry
 from restaurant_otel.metrics.exposition import negotiate, render
 from tests.support.asgi import asgi_call, asgi_websocket
-from tests.support.readings import from_families, parse
+from tests.support.readings import from_families, parse, skim
 from tests.support.servers import OPENMETRICS
 from tests.support.wsgi import wsgi_call
 
@@ -105,6 +105,7 @@ def test_the_registry_and_a_scrape_read_alike() -> None:
     numbers.counter(TELEMETRY_ERRORS).bind("test").add(3)
     numbers.counter(HTTP_SERVER_ACTIVE_REQUESTS).bind("GET", "http").add(0)
     numbers.histogram(OPERATION_DURATION).bind("test", None).record_with_exemplar(0.03, 7, 9)
+    numbers.histogram(OPERATION_DURATION).bind('"a"\\b\nc', None).record(0.03)
     # Of these alone: other tests have left label values behind that no exposition can show as they are.
     three = {TELEMETRY_ERRORS, HTTP_SERVER_ACTIVE_REQUESTS, OPERATION_DURATION}
 
@@ -126,6 +127,8 @@ def test_the_registry_and_a_scrape_read_alike() -> None:
     assert direct.is_cumulative("restaurant_operation_duration_seconds_bucket")
     assert not direct.is_cumulative("http_server_active_requests")
     assert scraped.went_back(direct) == []
+    skimmed = skim(text)
+    assert (skimmed.samples, skimmed.types) == (scraped.samples, scraped.types)
     numbers.counter(TELEMETRY_ERRORS).bind("test").add(1)
     later = from_families(collect())
     assert (later - direct).total("restaurant_telemetry_errors_total") == 1

@@ -197,7 +197,7 @@ def test_more_and_fewer_workers(serve: Serve, server: str) -> None:
                 eventually(lambda number=number: len(serving(running)) == number, what=f"{number} workers")
             load.until(load.answered + SMALL // 5)
         check(running, load, watch, FLASK.item)
-        eventually(lambda: running.scrape().total("restaurant_telemetry_workers") == 2, what="2 workers told")
+        eventually(lambda: running.glance().total("restaurant_telemetry_workers") == 2, what="2 workers told")
 
 
 @pytest.mark.parametrize("args", [(), ("--preload",)], ids=["", "preload"])
@@ -276,12 +276,12 @@ def test_the_gauge_of_requests_in_flight_forgets_those_of_a_killed_worker(serve:
     running = serve("gunicorn-gthread", FLASK.target, workers=2)
     with Load(running.url, ["/slow?seconds=2"], connections=4) as load:
         eventually(
-            lambda: running.scrape().total("http_server_active_requests") >= 3, what="requests in flight"
+            lambda: running.glance().total("http_server_active_requests") >= 3, what="requests in flight"
         )
         for pid in serving(running):
             os.kill(pid, signal.SIGKILL)
         eventually(lambda: load.unanswered >= 3, what="they broke off")
-    eventually(lambda: running.scrape().total("http_server_active_requests") == 0, what="none in flight")
+    eventually(lambda: running.glance().total("http_server_active_requests") == 0, what="none in flight")
 
 
 def test_a_server_leaves_no_files_behind_for_the_next(serve: Serve) -> None:
