@@ -58,9 +58,11 @@ def instrument(app: App, **settings: Any) -> App:
 def uninstrument(app: App) -> App:
     """Undo `instrument` on a Starlette, FastAPI, Flask or Django app; the app inside, for a wrapped callable.
 
-    Requests under way end as they began. An app that was not instrumented is returned as it is.
+    Requests under way end as they began. What observes the process (queries, resources, the score) goes on: it may
+    have other apps. An app that was not instrumented is returned as it is.
     """
     if isinstance(app, (ASGIMiddleware, WSGIMiddleware)):
+        app.let_go()
         routes.restore(app.app)
         return app.app  # type: ignore[return-value]
     undo: Callable[[], None] | None = getattr(app, _MARK, None)
@@ -74,9 +76,10 @@ def uninstrument(app: App) -> App:
 
 
 def _instrument_flask(app: Any, settings: dict[str, Any]) -> None:
-    app.wsgi_app = WSGIMiddleware(app.wsgi_app, **settings)
+    app.wsgi_app = middleware = WSGIMiddleware(app.wsgi_app, **settings)
 
     def undo() -> None:
+        middleware.let_go()
         if isinstance(app.wsgi_app, WSGIMiddleware):
             app.wsgi_app = app.wsgi_app.app
         routes.restore(app)
@@ -105,6 +108,7 @@ def _instrument_object(app: Any, kind: type[Any], settings: dict[str, Any]) -> N
 
     def undo() -> None:
         app.__class__ = plain
+        middleware.let_go()
         routes.restore(app)
 
     setattr(app, _MARK, undo)

@@ -88,6 +88,13 @@ class _Middleware:
         if self._admin is not None:
             self._admin.start()
 
+    def let_go(self) -> None:
+        """End what goes on beside the requests of this app alone: the admin API's threads, the port of /metrics."""
+        if self._admin is not None:
+            self._admin.close()
+        if self._endpoint is not None:
+            self._endpoint.close()
+
 
 def _admin(settings: Settings) -> Mount | None:
     """The admin API, if it is switched on: what it needs is imported only then."""

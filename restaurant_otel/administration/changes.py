@@ -81,10 +81,10 @@ class Changes:
             self._ticker.start()
 
     def close(self) -> None:
-        """Stop following."""
-        if self._ticker is not None:
-            self._ticker.stop(timeout=1.0)
-            self._ticker = None
+        """Stop following, without waiting for the thread to end; what has been changed stays so."""
+        ticker, self._ticker = self._ticker, None
+        if ticker is not None:
+            ticker.stop(timeout=0.0)
 
     def made(self) -> dict[str, Any]:
         """All changes so far, by setting."""

@@ -190,6 +190,12 @@ class Watch:
             earlier = [sample for sample in self._samples if now.time - sample.time >= _SHORTEST]
         return [*earlier, now]
 
+    def close(self) -> None:
+        """Take no more samples until somebody asks again."""
+        self._asked = -math.inf
+        wake, self._wake = self._wake, threading.Event()
+        wake.set()
+
     def sample(self) -> Totals:
         """Totals now; remembered if the latest are old enough."""
         now = totals(self._read(), self._clock())

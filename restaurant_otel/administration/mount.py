@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from weakref import finalize
 
 from restaurant_otel import forks
-from restaurant_otel.admin import admin_app
+from restaurant_otel.admin import AdminApp, admin_app
 from restaurant_otel.errors import survived
 from restaurant_otel.settings import Settings
 
@@ -25,12 +28,22 @@ class Mount:
         self.root = (settings.admin or "").rstrip("/")
         self._inside = f"{self.root}/"
         self._app = admin_app(settings)
+        self._lock = forks.Lock()
+        self._loops: list[asyncio.AbstractEventLoop] = []  # the one of WSGI, once it is there
         self._start_over()
         forks.follow(in_child=self._start_over)
+        # An app may be dropped without a word: nothing that goes on for it shall outlive it.
+        finalize(self, _end, self._app, self._loops).atexit = False
 
     def _start_over(self) -> None:
         self._wsgi: Any = None
+        self._loops.clear()  # they run in a thread of the parent's
         self._started_in: int | None = None
+
+    def close(self) -> None:
+        """End what goes on between requests. What is asked for later is served all the same."""
+        self._wsgi, self._started_in = None, None
+        _end(self._app, self._loops)
 
     def serves(self, path: str) -> bool:
         """Whether `path` is one of the API's."""
@@ -58,9 +71,7 @@ class Mount:
         try:
             if not (length.isascii() and length.isdigit()):
                 raise ValueError("Content-Length")
-            if self._wsgi is None:
-                self._wsgi = _adapted(self.asgi)
-            answer: Iterable[bytes] = self._wsgi(environ, start_response)
+            answer: Iterable[bytes] = self._adapted()(environ, start_response)
         except Exception as error:  # noqa: BLE001 - never into the app, which was not asked
             survived("admin", error)
             headers = [
@@ -71,6 +82,18 @@ class Mount:
             return [_BAD_REQUEST]
         return answer
 
+    def _adapted(self) -> Any:
+        """The API as a WSGI application, on a loop that is made when it is first asked for."""
+        with self._lock:
+            if self._wsgi is None:
+                from a2wsgi import ASGIMiddleware
+
+                loop = asyncio.new_event_loop()
+                threading.Thread(target=_run, args=(loop,), name="restaurant-otel-admin", daemon=True).start()
+                self._loops.append(loop)
+                self._wsgi = ASGIMiddleware(self.asgi, loop=loop)
+            return self._wsgi
+
 
 async def _to_the_page(where: str, send: Any) -> None:
     headers = [(b"location", where.encode("ascii", "ignore")), (b"content-length", b"0")]
@@ -78,7 +101,15 @@ async def _to_the_page(where: str, send: Any) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-def _adapted(app: Any) -> Any:
-    from a2wsgi import ASGIMiddleware
+def _end(app: AdminApp, loops: list[asyncio.AbstractEventLoop]) -> None:
+    app.service.close()
+    while loops:
+        loop = loops.pop()
+        loop.call_soon_threadsafe(loop.stop)
 
-    return ASGIMiddleware(app)
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()

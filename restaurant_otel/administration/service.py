@@ -34,6 +34,11 @@ class Service:
         self.limiter: RunVar[CapacityLimiter | None] = RunVar("restaurant-otel-admin", None)
         self._told = Buckets(1)
 
+    def close(self) -> None:
+        """End the threads that go on between requests. Jobs under way end as they began."""
+        self.changes.close()
+        self.watch.close()
+
     def tell(self, address: str | None) -> bool:
         """Whether a refusal for too many tries is written down: once a minute for each address."""
         return self._told.take(address or "") == 0.0

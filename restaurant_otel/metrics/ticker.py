@@ -31,7 +31,7 @@ class Ticker:
     def stop(self, timeout: float) -> None:
         """End for good, giving the last tick up to `timeout` seconds."""
         self._stop.set()
-        if self._thread is not None:
+        if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
     def _run(self) -> None:
