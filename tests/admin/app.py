@@ -34,7 +34,7 @@ app = instrument(
     Starlette(routes=[Route("/hello/{name}", hello), Route("/broken", broken)], lifespan=lag.watched),
     admin=ROOT,
     admin_key=SECRET,
-    admin_origins="https://grafana.example.org",
+    admin_origins=os.environ.get("TEST_ORIGIN", "https://grafana.example.org"),
     admin_database_url=os.environ.get("TEST_DATABASE_URL"),
 )
 

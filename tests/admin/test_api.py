@@ -36,8 +36,12 @@ def ask(api: httpx.Client, operation: Any) -> httpx.Response:
     return api.request(operation.method, path_of(operation), json=body, params=query)
 
 
+AUDIT = r"^.*?(\{\"when\".*\})$"
+"""A line of the audit log."""
+
+
 def audited(server: Server, who: str) -> list[dict[str, Any]]:
-    lines = re.findall(r"^.*?(\{\"when\".*\})$", server.output(), re.MULTILINE)
+    lines = re.findall(AUDIT, server.output(), re.MULTILINE)
     return [line for line in map(json.loads, lines) if line["who"] == who]
 
 
