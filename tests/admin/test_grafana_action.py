@@ -149,7 +149,13 @@ def test_a_browser_sends_it_from_grafanas_page_and_from_no_other(
     grafana.requests = [request(shop.url + ROOT, "shop", each) for each in tokens]
     with Cache(redis_server.url, namespace="shop") as cache:
         cache.set("dish", 1)
-        options = ["--headless=new", "--no-sandbox", "--no-first-run", "--disable-gpu", "--disable-dev-shm-usage"]
+        options = [
+            "--headless=new",
+            "--no-sandbox",
+            "--no-first-run",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+        ]
         browser = subprocess.Popen(
             [str(CHROMIUM), *options, f"--user-data-dir={tmp_path}/profile", "--remote-debugging-port=0",
              f"{grafana.origin}/"],
