@@ -45,6 +45,7 @@ def test_prometheus_accepts_them() -> None:
     promtool("check", "rules", RULES / "recording.yml", RULES / "alerts.yml")
 
 
+@pytest.mark.timeout(600)  # half a minute for each promtool, and more on a busy machine
 @pytest.mark.parametrize("name", ["alerts", "hours"])
 def test_every_alert_fires_in_its_fault_and_not_outside_of_it(name: str) -> None:
     promtool("test", "rules", RULES / "tests" / f"{name}.yml")

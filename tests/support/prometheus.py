@@ -1,8 +1,12 @@
-"""A real Prometheus that scrapes given targets every second, its data in a folder of the test's."""
+"""A real Prometheus that scrapes given targets every second, its data in a folder of the test's.
+
+``PROMETHEUS`` in the environment names another one than that on PATH, such as a newer one.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +84,7 @@ def start(
 
     `rules`: texts of rule files by name, evaluated each second; `alertmanager`: "host:port" that gets the alerts.
     """
-    program = required("prometheus")
+    program = required(os.environ.get("PROMETHEUS") or "prometheus")
     port = free_port()
     job = {"job_name": "app", "static_configs": [{"targets": list(targets)}], **(config or {})}
     every_second = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
