@@ -109,6 +109,7 @@ def _before_scrape() -> None:
     telemetry.before_scrape()
     sql.before_scrape()
     resources.before_scrape()
+    keeper.before_scrape()
 
 
 class ASGIMiddleware(_Middleware):

@@ -308,7 +308,7 @@ def _forecasts() -> Iterator[Scenario]:
 # --- as promtool has it -----------------------------------------------------------------------------------
 
 HOURS_STEP: Final = 4
-"""Minutes between the samples of the long ones. A range of five needs two, and is open at its left from Prometheus 3 on."""
+"""Minutes between the samples of the long ones: a range of five needs two; from version 3 on it is open at its left."""
 
 
 def files() -> dict[str, str]:

@@ -1,8 +1,10 @@
 """Keeps the score of this app: looks at the cells now and then, off the request path, and exports what it finds.
 
-A worker looks every half a minute and remembers the last five minutes of totals, an hour of requests and failures,
-and a day of scores, all of fixed length. Every worker does so for all of them, so that each can answer for the app.
-`current` may be asked at any time, from any thread, and takes what one scrape takes.
+One of the workers, elected, looks every half a minute and remembers the last five minutes of totals, an hour of
+requests and failures, and a day of scores, all of fixed length, in files of the workers' folder (`memory`): so each can
+answer for the app, and another one goes on when that one dies. A look reads the numbers of all workers; if all of them
+looked, the cost would grow with their square. `current` may be asked at any time, from any thread of any worker, and
+takes what one scrape takes.
 """
 
 from __future__ import annotations
@@ -15,11 +17,15 @@ from typing import Final
 from restaurant_otel import catalog, forks
 from restaurant_otel.errors import survived
 from restaurant_otel.metrics.cells import GaugeCell
+from restaurant_otel.metrics.group import Group
 from restaurant_otel.metrics.registry import Registry, registry
 from restaurant_otel.metrics.ticker import Ticker
+from restaurant_otel.scorecard import memory
 from restaurant_otel.scorecard.cells import Totals, between, read
 from restaurant_otel.scorecard.files import Goals
 from restaurant_otel.scorecard.formula import Scorecard, Snapshot, score
+from restaurant_otel.scorecard.memory import Memory
+from restaurant_otel.usage.election import Election
 
 EVERY_SECONDS: Final = 30.0
 WINDOW_SECONDS: Final = 300.0
@@ -44,15 +50,20 @@ class Keeper:
         self._registry = source or registry()
         self._clock = clock
         self._lock = forks.Lock()
+        self._turns = forks.Lock()
         self._ticker: Ticker | None = None
+        self._election = Election("score")
         self._begin()
         forks.follow(in_child=self._begin)
 
     def _begin(self) -> None:
         """In a child process too: its group's numbers need not be the parent's."""
-        self._past: deque[Totals] = deque(maxlen=int(WINDOW_SECONDS / EVERY_SECONDS) + 2)
+        self._past: deque[Totals] = deque(maxlen=memory.SLOTS)
         self._hour: deque[tuple[float, float, float]] = deque(maxlen=int(HOUR_SECONDS / EVERY_SECONDS) + 2)
         self._trend: deque[tuple[float, float]] = deque(maxlen=_TREND_LENGTH)
+        self._election.resign()
+        self._elected = False
+        self._group: Group | None = None
 
     # --- the ticker -----------------------------------------------------------------------------------
 
@@ -61,19 +72,54 @@ class Keeper:
         with self._lock:
             if self._ticker is not None:
                 return
-            self._ticker = Ticker("restaurant-otel-score", EVERY_SECONDS, self._tick)
+            self._ticker = Ticker("restaurant-otel-score", EVERY_SECONDS, self.turn)
         self._ticker.start()
 
     def stop(self) -> None:
-        """End for good."""
+        """End for good, and leave it to another worker."""
         if self._ticker is not None:
             self._ticker.stop(timeout=1.0)
+        with self._turns:
+            self._hide()
+            self._election.resign()
+            self._elected = False
 
-    def _tick(self) -> None:
+    def turn(self) -> None:
+        """Look, unless another worker does. Any thread; never raises."""
         try:
-            self.look()
+            with self._turns:
+                if self._is_elected():
+                    self.look()
         except Exception as error:  # noqa: BLE001 - the thread goes on, the app even more so
             survived("score", error)
+
+    def take_over(self) -> None:
+        """Look if nobody does any more: before a scrape, so that it misses nothing. Any thread; never raises."""
+        if self._ticker is not None and not self._elected:
+            self.turn()
+
+    def _is_elected(self) -> bool:
+        group = self._registry.group
+        try:
+            elected = self._election.won(group)
+        except OSError as error:  # the folder is gone: this process speaks for itself, and so does each other
+            survived("score", error)
+            elected = True
+        if elected and group is not None and not (self._elected and group == self._group):
+            self._go_on_from(memory.load(group))
+        if self._elected and not elected:
+            self._hide()
+        self._elected, self._group = elected, group
+        return elected
+
+    def _go_on_from(self, found: Memory) -> None:
+        """Remember what another worker has seen, if it is of late."""
+        found = _of_late(found, self._clock())
+        with self._lock:
+            for kept, new in ((self._past, found.past), (self._hour, found.hour), (self._trend, found.trend)):
+                if new:
+                    kept.clear()
+                    kept.extend(new)  # type: ignore[arg-type]
 
     def look(self) -> Scorecard:
         """Take the totals, remember them, and export the score."""
@@ -87,7 +133,10 @@ class Keeper:
                 not self._trend or now.at - self._trend[-1][0] >= TREND_SECONDS - EVERY_SECONDS / 2
             ):
                 self._trend.append((now.at, card.total))
+            hour, trend = list(self._hour), list(self._trend)
         self._export(card)
+        if self._elected and self._group is not None:
+            memory.save(self._group, int(now.at / EVERY_SECONDS), now, hour, trend)
         return card
 
     # --- for readers ----------------------------------------------------------------------------------
@@ -102,15 +151,24 @@ class Keeper:
 
     def trend(self) -> list[tuple[float, float]]:
         """The score of up to a day, every five minutes: (seconds since the epoch, total)."""
-        with self._lock:
-            return list(self._trend)
+        return self._remembered().trend
 
     # --- the work -------------------------------------------------------------------------------------
 
+    def _remembered(self) -> Memory:
+        """By this worker, or where another one looks by that one."""
+        group = self._registry.group
+        if group is not None and not self._elected:
+            found = _of_late(memory.load(group), self._clock())
+            if found.past:
+                return found
+        with self._lock:
+            return Memory(list(self._past), list(self._hour), list(self._trend))
+
     def _snapshot(self) -> tuple[Snapshot, Totals]:
         now = read(self._registry.iter_families(), self._clock())
-        with self._lock:
-            past, hour = list(self._past), list(self._hour)
+        remembered = self._remembered()
+        past, hour = remembered.past, remembered.hour
         before = _last_before(past, now, WINDOW_SECONDS)
         count, failed = _since(_hour_ago(hour, now), now)
         cpus = [
@@ -118,6 +176,15 @@ class Keeper:
         ]
         cpu = sum(cpus) / len(cpus) if cpus else None
         return between(now, before, (count, failed), self.goals.objectives, cpu), now
+
+    def _hide(self) -> None:
+        """Export nothing any more."""
+        own = self._registry
+        for metric in (catalog.PERFORMANCE_SCORE, catalog.PERFORMANCE_COVERAGE):
+            own.gauge(metric).bind().clear()
+        for metric in _OF_COMPONENTS:
+            for component in self.goals.objectives.components:
+                own.gauge(metric).bind(component.component).clear()
 
     def _export(self, card: Scorecard) -> None:
         own = self._registry
@@ -133,11 +200,27 @@ class Keeper:
                 _show(cell, value)
 
 
+_OF_COMPONENTS: Final = (
+    catalog.PERFORMANCE_COMPONENT_SCORE,
+    catalog.PERFORMANCE_COMPONENT_VALUE,
+    catalog.PERFORMANCE_COMPONENT_WEIGHT,
+)
+
+
 def _show(cell: GaugeCell, value: float | None) -> None:
     if value is None:
         cell.clear()
     else:
         cell.set(value)
+
+
+def _of_late(found: Memory, now: float) -> Memory:
+    """Without what is older than is looked at: of an earlier life of the app, or of one that was suspended."""
+    return Memory(
+        [each for each in found.past if now - WINDOW_SECONDS - 2 * EVERY_SECONDS <= each.at <= now],
+        [each for each in found.hour if now - HOUR_SECONDS - 2 * EVERY_SECONDS <= each[0] <= now],
+        [each for each in found.trend if now - _TREND_LENGTH * TREND_SECONDS <= each[0] <= now],
+    )
 
 
 def _began_within(now: Totals, length: float) -> bool:
@@ -182,6 +265,12 @@ def keeper() -> Keeper:
         if _keeper is None:
             _keeper = Keeper()
         return _keeper
+
+
+def before_scrape() -> None:
+    """Look if the worker that did so has died. For whoever is about to answer a scrape. Never raises."""
+    if _keeper is not None:
+        _keeper.take_over()
 
 
 def keep(goals: Goals) -> None:

@@ -12,13 +12,14 @@ from typing import Final
 
 from restaurant_otel.metrics.group import Group
 
-_NAME: Final = "sampler"
+SAMPLER: Final = "sampler"
 
 
 class Election:
     """The part of this process. Alone, with no group, it is always elected. For one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = SAMPLER) -> None:
+        self._name = name
         self._descriptor: int | None = None
         self._identity = (0, 0)
         self._group: Group | None = None
@@ -42,7 +43,7 @@ class Election:
 
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with folder.base(group.root) as parent, folder.inner(parent, group.name) as place:
-            descriptor = os.open(_NAME, flags, 0o600, dir_fd=place)
+            descriptor = os.open(self._name, flags, 0o600, dir_fd=place)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

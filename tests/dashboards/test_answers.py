@@ -26,6 +26,7 @@ from tests.dashboards.grafana import DASHBOARDS, Asked, filled, label_values, qu
 from tests.support import http, servers
 from tests.support import prometheus as prometheuses
 from tests.support.prometheus import Prometheus
+from tests.support.wait import eventually
 
 SCRAPES = 24
 """How many seconds of traffic are enough."""
@@ -175,12 +176,20 @@ def _asked(asked: Asked, **values: str) -> str:
     return filled(asked, **values).replace("[15m]", "[20s]")
 
 
+def _asked_again(shop: Shop, asked: Asked) -> list[float]:
+    """Gauges are gone for a moment where a scrape has not been answered in time, as on a busy machine."""
+    with contextlib.suppress(AssertionError):
+        return eventually(lambda: [value for _, value in shop.ask(_asked(asked))], within=15, every=0.5)
+    return []
+
+
 def test_no_panel_is_empty_and_no_unit_is_wrong_by_a_thousand(shop: Shop) -> None:
     empty, odd = [], []
     for asked in queries():
         found = [value for _, value in shop.ask(_asked(asked))]
         if not found and str(asked) not in MAY_BE_EMPTY:
-            empty.append(f"{asked}: {asked.expr}")
+            found = _asked_again(shop, asked)
+            empty += [] if found else [f"{asked}: {asked.expr}"]
         low, high = SENSIBLE[unit(asked)] if asked.panel else (-math.inf, math.inf)
         odd += [f"{asked}: {value} {unit(asked)}" for value in found if not low <= value <= high]
     assert not empty, "\n".join(empty)
@@ -193,8 +202,13 @@ def test_variables_offer_choices_and_a_choice_narrows(shop: Shop) -> None:
         for variable in dashboard["templating"]["list"]:
             if variable["type"] == "query":
                 series, label = label_values(variable)
-                found = shop.ask(_asked(Asked(uid, variable["name"], series)))
-                assert {labels.get(label) for labels, _ in found} - {None, ""}, f"{uid}: {variable['name']}"
+                asked = _asked(Asked(uid, variable["name"], series))
+                eventually(
+                    lambda asked=asked, label=label: (  # type: ignore[misc]
+                        {labels.get(label) for labels, _ in shop.ask(asked)} - {None, ""}
+                    ),
+                    what=f"{uid}: {variable['name']}",
+                )
     for asked in queries():
         if asked.panel and "ALERTS" not in asked.expr and "vector(0)" not in asked.expr:
             assert not shop.ask(_asked(asked, job="no such job")), f"{asked} does not look at $job"

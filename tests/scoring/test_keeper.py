@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from restaurant_otel import catalog, instrument
 from restaurant_otel.catalog import DEFAULT_OBJECTIVES
+from restaurant_otel.metrics import folder
+from restaurant_otel.metrics.group import Group
 from restaurant_otel.metrics.points import NumberPoint
 from restaurant_otel.metrics.registry import Registry
+from restaurant_otel.scorecard import memory
+from restaurant_otel.scorecard.cells import between, read
 from restaurant_otel.scorecard.evidence import quantile
 from restaurant_otel.scorecard.files import Goals
 from restaurant_otel.scorecard.formula import Scorecard
@@ -194,6 +200,112 @@ def test_the_trend_is_of_a_day_at_most(app: App) -> None:
 def test_quantiles_are_those_of_prometheus(counts: list[float], share: float, expected: float | None) -> None:
     found = quantile(share, counts, (1.0, 2.0))
     assert found != found if expected is None else found == pytest.approx(expected)
+
+
+class Workers:
+    """Two workers' keepers, of one app's numbers, with a folder that they share and a clock that the test turns."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.group = Group("named-shop", str(root))
+        with (
+            folder.base(str(root), create=True) as parent,
+            folder.inner(parent, self.group.name, create=True),
+        ):
+            pass
+        monkeypatch.setattr(Registry, "group", property(lambda _: self.group))
+        self.app = App()
+        self.first, self.second = (
+            Keeper(Goals(), self.app.registry, clock=lambda: self.app.now) for _ in range(2)
+        )
+
+    def after(self, seconds: float) -> None:
+        """Both have their turn; the first has it first."""
+        self.app.now += seconds
+        self.first.turn()
+        self.second.turn()
+
+    @property
+    def files(self) -> Path:
+        [place] = self.group_folder.iterdir()
+        return place
+
+    @property
+    def group_folder(self) -> Path:
+        [place] = Path(self.group.root).iterdir()
+        return place
+
+
+@pytest.fixture
+def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
+    found = Workers(tmp_path, monkeypatch)
+    yield found
+    found.first.stop()
+    found.second.stop()
+
+
+def test_one_worker_looks_and_each_can_answer(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[Keeper] = []
+    look = Keeper.look
+    monkeypatch.setattr(Keeper, "look", lambda self: (looks.append(self), look(self))[1])
+    workers.app.requests(100, error="KeyError")
+    for _ in range(12):
+        workers.after(30)
+        workers.app.requests(100)
+    assert looks == [workers.first] * 12
+    workers.app.now += 1
+    first, second = workers.first.current(), workers.second.current()
+    assert first == second
+    assert second["errors"].value == 0
+    assert second["availability"].value == pytest.approx(1 - 100 / 1300)
+    assert workers.second.trend() == workers.first.trend() != []
+
+
+def test_the_next_goes_on_where_one_has_died(workers: Workers) -> None:
+    workers.app.requests(100, error="KeyError")
+    for _ in range(20):
+        workers.after(30)
+        workers.app.requests(100)
+    trend = workers.first.trend()
+    workers.first.stop()  # as the kernel does for one that is killed: its gauges are gone, its lock is free
+    assert workers.app.exported(catalog.PERFORMANCE_SCORE) == {}
+    workers.app.now += 30
+    workers.second.turn()
+    assert workers.app.exported(catalog.PERFORMANCE_SCORE) != {}
+    card = workers.second.current()
+    assert card["errors"].value == 0
+    assert card["availability"].value == pytest.approx(1 - 100 / 2100)
+    assert workers.second.trend()[: len(trend)] == trend
+
+
+def test_what_is_not_readable_or_of_another_life_is_not_remembered(workers: Workers) -> None:
+    workers.app.requests(100)
+    workers.after(30)
+    for file in workers.files.glob("score-*.json"):
+        file.write_bytes(b'{"at": ' if file.stem[-1] in "02468" else b'{"at": 1, "hour": 7}')
+    assert memory.load(workers.group) == memory.Memory()
+    assert workers.second.current()["errors"].value == 0
+    workers.after(30)
+    assert workers.second.current() == workers.first.current()
+    workers.first.stop()
+    workers.app.now += 7200
+    workers.second.turn()
+    assert workers.second.current().total is None  # of what happened meanwhile nobody knows when
+
+
+def test_what_is_kept_comes_back_as_it_was(workers: Workers) -> None:
+    workers.app.requests(3, 0.2, route="/a")
+    workers.app.requests(2, 0.2, error="KeyError")
+    workers.app.registry.gauge(catalog.HTTP_SERVER_PAGE).bind("/a").set(1)
+    workers.app.registry.gauge(catalog.CPU_UTILIZATION).bind().set(0.4)
+    totals = read(workers.app.registry.iter_families(), 30.0)
+    memory.save(workers.group, 3, totals, [(1.0, 2.0, 3.0)], [(4.0, 5.0)])
+    found = memory.load(workers.group)
+    assert (found.hour, found.trend) == ([(1.0, 2.0, 3.0)], [(4.0, 5.0)])
+    [again] = found.past
+    assert between(again, None, (5, 2), DEFAULT_OBJECTIVES) == between(
+        totals, None, (5, 2), DEFAULT_OBJECTIVES
+    )
+    assert (again.at, again.cpu, again.page_routes) == (30.0, 0.4, {"/a"})
 
 
 async def _hello(scope: Any, receive: Any, send: Any) -> None:
