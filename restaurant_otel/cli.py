@@ -37,6 +37,9 @@ COMMANDS: Final = {
 }
 """Each command and what it is for, in the order of the help. Its module has the same name, and a Typer app `app`."""
 
+_EXTRAS: Final = {"admin": "admin", "token": "admin", "advise": "advise", "demo": "demo"}
+"""What brings the packages that a command needs and the library does without."""
+
 
 class _Commands(TyperGroup):
     """Knows the commands by name and purpose, and loads one when it is to run."""
@@ -98,6 +101,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CommandError as failure:
         typer.echo(f"{PROGRAM}: {failure}", err=True)
         return failure.status
+    except ModuleNotFoundError as missing:
+        words = sys.argv[1:] if arguments is None else arguments
+        extra = _EXTRAS.get(next((word for word in words if word in COMMANDS), ""))
+        if extra is None or str(missing.name).partition(".")[0] == "restaurant_otel":
+            raise
+        typer.echo(f"{PROGRAM}: this needs {missing.name}: pip install 'restaurant-otel[{extra}]'", err=True)
+        return 1
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(bool(ended.code))
     return 0

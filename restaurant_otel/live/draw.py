@@ -68,7 +68,8 @@ def _head(look: Look, view: View, columns: int) -> list[Text]:
     )
     state = "paused " if view.paused else ""
     right = Text(f"{state}{time.strftime('%H:%M:%S', time.localtime(look.at))}", style="dim")
-    if view.problem:
+    if view.problem:  # which needs the room, and the rest is old
+        left = Text(shown(look.service) or "app", style="bold")
         right = Text(_printable(view.problem), style="red")
     gap = max(1, columns - left.cell_len - right.cell_len)
     score = Text.assemble(
@@ -151,6 +152,8 @@ class Column:
     width: int
     cell: Callable[[Any], str]
     style: Callable[[Any], str] = lambda _: ""
+    ends_matter: bool = False
+    """What does not fit is left out in the middle."""
 
 
 def _tables(look: Look, view: View, columns: int, rows: int) -> list[Text]:
@@ -158,13 +161,13 @@ def _tables(look: Look, view: View, columns: int, rows: int) -> list[Text]:
     queries = sorted(look.queries, key=lambda one: one.total, reverse=True)
     caches = _caches(look) if rows >= 8 else []
     rows -= len(caches) + bool(caches)
-    if columns >= WIDE:
+    if columns >= WIDE and queries:
         half = (columns - 3) // 2
         left = _table(_ROUTES, routes, half, rows, view)
         right = _table(_QUERIES, queries, half, rows, view)
         lines = [_side_by_side(one, other, half) for one, other in zip(left, right, strict=True)]
     else:
-        for_queries = max(0, min(len(queries) + 2, rows // 3)) if rows >= 9 else 0
+        for_queries = min(len(queries) + 2, rows // 3) if rows >= 9 and queries else 0
         lines = _table(_ROUTES, routes, columns, rows - for_queries, view)
         if for_queries >= 3:
             lines += [Text(), *_table(_QUERIES, queries, columns, for_queries - 1, view)]
@@ -200,7 +203,11 @@ def _table(layout: Sequence[Column], items: Sequence[Any], columns: int, rows: i
     for item in items[: max(0, rows - 1)]:
         line = Text()
         for column in layout:
-            line.append_text(_cell(column.cell(item), column.width or -max(8, wide), column.style(item)))
+            width = column.width or -max(8, wide)
+            text = shown(column.cell(item))
+            if column.ends_matter:
+                text = _without_middle(text, abs(width))
+            line.append_text(_cell(text, width, column.style(item)))
         lines.append(line)
     if not items and rows > 1:
         lines.append(
@@ -216,6 +223,18 @@ def _cell(text: str, width: int, style: str) -> Text:
         text = set_cell_size(text, abs(width) - 1) + "…"
     space = " " * (abs(width) - cell_len(text))
     return Text.assemble((text + space if width < 0 else space + text, style), "  " if width > 0 else "")
+
+
+def _without_middle(text: str, width: int) -> str:
+    """`text` in at most `width` columns: a third of that from its beginning, the rest from its end."""
+    if cell_len(text) <= width:
+        return text
+    head = set_cell_size(text, width // 3).rstrip()
+    # A character may take two columns, or none.
+    tail = text[-(width - width // 3 - 1) :]
+    while cell_len(head) + 1 + cell_len(tail) > width:
+        tail = tail[1:]
+    return f"{head}…{tail}"
 
 
 def seconds(value: float | None) -> str:
@@ -257,7 +276,7 @@ _ROUTES: Final = (
     ),
     Column("mean", 8, lambda one: seconds(one.mean)),
     Column("p95", 8, lambda one: seconds(one.p95), lambda one: _slowness(one.p95)),
-    Column("route", 0, lambda one: f"{one.method} {one.route}"),
+    Column("route", 0, lambda one: f"{one.method} {one.route}", ends_matter=True),
 )
 _QUERIES: Final = (
     Column("calls", 7, lambda one: number(one.calls)),

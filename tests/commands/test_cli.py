@@ -63,6 +63,39 @@ def test_a_failure_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert said.err == "restaurant-otel: Redis is away: nothing was done\n"
 
 
+@pytest.mark.parametrize(
+    ("missing", "arguments", "extra"),
+    [
+        ("sqlalchemy", ["advise", "--help"], "advise"),
+        (
+            "sqlglot",
+            ["advise", "--database-url", "sqlite:///FOLDER/db", "--from", "FOLDER/asked.sql"],
+            "advise",
+        ),
+        ("jwt", ["token", "--key", "k" * 40], "admin"),
+        ("jwt", ["admin", "--group", "shop"], "admin"),
+        ("uvicorn", ["demo"], "demo"),
+    ],
+)
+def test_a_package_that_is_missing_is_told_with_what_brings_it(
+    missing: str, arguments: list[str], extra: str, tmp_path: Path
+) -> None:
+    (tmp_path / "db").touch()
+    (tmp_path / "asked.sql").write_text("SELECT 1;")
+    given = [word.replace("FOLDER", str(tmp_path)) for word in arguments]
+    # As where it is not installed: a module that is None cannot be imported, and is not found.
+    script = (
+        f"import sys, importlib.util as u; sys.modules[{missing!r}] = None; find = u.find_spec;"
+        f"u.find_spec = lambda name, *more: None if name == {missing!r} else find(name, *more);"
+        f"from restaurant_otel.cli import main; sys.exit(main({given!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode in (1, 2)
+    *_, line = done.stderr.splitlines()
+    assert "Traceback" not in done.stderr
+    assert f"pip install 'restaurant-otel[{extra}]'" in line
+
+
 def test_the_shell_is_told_how_to_complete() -> None:
     asked = {
         "_RESTAURANT_OTEL_COMPLETE": "complete_bash",

@@ -105,6 +105,23 @@ def test_routes_are_seen_at_80_by_24_and_queries_beside_them_at_200_by_60() -> N
     assert any("GET /r29" in line and "SELECT t0" in line for line in large)
 
 
+def test_long_routes_are_told_apart_by_their_ends() -> None:
+    long = "/organisations/{organisation_id}/departments/{department_id}/sections/{section_id}/"
+    shown = look([route(f"{long}{n}") for n in range(5)])
+    small = "\n".join(line.plain for line in draw(shown, View(), 80, 24))
+    assert all(f"/{n}\n" in small for n in range(5))
+    assert small.count("GET /organ") == 5
+
+
+def test_without_queries_routes_have_all_the_room() -> None:
+    shown = look([route(f"/r{n}") for n in range(90)], caches=0)
+    shown.queries = []
+    for columns, rows in ((80, 24), (200, 60)):
+        lines = [line.plain for line in draw(shown, View(), columns, rows)]
+        assert not any("none yet" in line or "calls" in line for line in lines)
+        assert "GET /r" in lines[-2]
+
+
 def test_keys_sort_turn_and_filter() -> None:
     shown = look(
         [route("/a", count=1, p95=0.9), route("/b", count=3, p95=0.1), route("/ab", count=2, p95=0.5)]
