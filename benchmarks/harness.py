@@ -24,6 +24,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,10 +35,12 @@ class Variant:
     """One way of doing the work: `run(n)` does it n times in a row, and all that follows from it.
 
     A queue that the work fills is emptied by `run` before it returns; otherwise the next variant pays for it.
+    `setting` gives what is to stand around each sample, and is not timed: what is switched on and off again.
     """
 
     name: str
     run: Callable[[int], object]
+    setting: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,13 @@ class Costs:
         pairs = zip(self.samples[name], self.samples[over], strict=True)
         return Summary.of([cost - base for cost, base in pairs])
 
+    def added_at_best(self, name: str, over: str) -> float:
+        """What the fastest sample of `name` took more than that of `over`.
+
+        For a few microseconds on top of many: others on the machine can only add to a sample, and add more than that.
+        """
+        return min(self.samples[name]) - min(self.samples[over])
+
     def ratio(self, name: str, other: str, *, over: str | None = None) -> float:
         """The median cost of `name` by that of `other`; of what each adds to `over`, if given."""
         if over is None:
@@ -115,7 +125,8 @@ def measure(variants: Sequence[Variant], *, number: int, rounds: int, seed: int 
     if len(samples) != len(variants):
         raise ValueError("two variants have the same name")
     for variant in variants:  # warm up: caches, lazy imports, specialised bytecode
-        variant.run(number)
+        with variant.setting():
+            variant.run(number)
     gc.collect()
     gc.freeze()
     try:
@@ -123,10 +134,12 @@ def measure(variants: Sequence[Variant], *, number: int, rounds: int, seed: int 
             order = list(variants)
             shuffle(order)
             for variant in order:
-                gc.collect()
-                begin = time.process_time_ns()
-                variant.run(number)
-                samples[variant.name].append((time.process_time_ns() - begin) / number / 1000)
+                with variant.setting():
+                    gc.collect()
+                    begin = time.process_time_ns()
+                    variant.run(number)
+                    end = time.process_time_ns()
+                samples[variant.name].append((end - begin) / number / 1000)
     finally:
         gc.unfreeze()
     return Costs(samples)

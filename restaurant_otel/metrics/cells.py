@@ -221,7 +221,7 @@ class HistogramCell:
 
 
 def are_plain(*cells: CounterCell | HistogramCell) -> bool:
-    """Whether `take_off_and_record` may write to them: none has a lock or a second place to write to."""
+    """Whether the functions below may write to them: none has a lock or a second place to write to."""
     return all(type(cell) is CounterCell or type(cell) is HistogramCell for cell in cells)
 
 
@@ -249,6 +249,17 @@ def take_off_and_record(
     block = third.block
     block.counts[k] += 1
     block.view[third.at - 1] += z
+
+
+def record_in_both(first: HistogramCell, second: HistogramCell, value: float) -> None:
+    """`first.record(value)`, `second.record(value)`, for plain cells with equal bounds, in two thirds of the time."""
+    i = bisect_left(first.bounds, value)  # the only call comes first
+    block = first.block
+    block.counts[first.at + i] += 1
+    block.view[first.at - 1] += value
+    block = second.block
+    block.counts[second.at + i] += 1
+    block.view[second.at - 1] += value
 
 
 # --- without a global interpreter lock ---------------------------------------------------------------

@@ -1,8 +1,9 @@
 """Every query told: a span and a duration for each statement that SQLAlchemy executes, sync or async.
 
-    observation.py   hears of every query, through listeners on SQLAlchemy's Engine class
-    engines.py       what is known of an engine and its statements; how a query begins
-    queries.py       one query in flight, and how it ends
+    observation.py   a query from beginning to end, between listeners on SQLAlchemy's Engine class
+    engines.py       what is known of an engine and its statements; how a query's span begins
+    queries.py       how a query's span ends; how failures are told
+    fetching.py      the fetching of rows, timed and counted
     stock.py         spans begun by contrib's tracer instead, for those who ask for it
     series.py        what is remembered of a statement: its cells, its place in the book
     spans.py         how a query's span begins

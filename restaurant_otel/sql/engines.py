@@ -1,4 +1,4 @@
-"""An engine under observation: what is known of its statements, and how a query begins.
+"""An engine under observation: what is known of its statements, and what is to be done for a query besides counting it.
 
 A statement is read once; its span's name and attributes and the cells that count it are remembered, so that
 the next execution costs a look into a dict. `observation.py` says when queries begin and end.
@@ -11,16 +11,16 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import quote
 
-from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import Span, SpanContext
 
 from restaurant_otel import identity
-from restaurant_otel.current import REQUEST_KEY, present
+from restaurant_otel.current import enter, leave, present
 from restaurant_otel.errors import survived
-from restaurant_otel.sql import databases, lexing, slow, statements, stock
+from restaurant_otel.sql import databases, lexing, repeats, slow, statements, stock
 from restaurant_otel.sql.keeper import Keeper
 from restaurant_otel.sql.options import Options
-from restaurant_otel.sql.queries import Query
 from restaurant_otel.sql.series import Known
 from restaurant_otel.sql.spans import LeanSpans, Spans
 from restaurant_otel.sql.statements import MOST_READ
@@ -28,6 +28,19 @@ from restaurant_otel.sql.statements import MOST_READ
 MOST_REMEMBERED: Final = 2_000
 """Statements remembered per engine; the least recently used half goes at once."""
 MOST_COMMENTS: Final = 1_000
+
+
+def _suppressing() -> tuple[str, ...]:
+    token = enter(Context())
+    try:
+        with suppress_instrumentation():
+            return tuple(present())
+    finally:
+        leave(token)
+
+
+SUPPRESSING: Final = _suppressing()
+"""What a context within which there shall be no telemetry holds: `is_instrumentation_enabled` takes 0.6 us to look."""
 
 
 class ObservedEngine:
@@ -51,57 +64,77 @@ class ObservedEngine:
         self._dialect = weakref.ref(dialect, lambda _: forget())
         self._rules = lexing.quoting(dialect.name)
         self._percent = dialect.paramstyle in ("format", "pyformat")
-        self._young: dict[str, Known] = {}
-        self._old: dict[str, Known] = {}
+        self.recent: dict[str, Known] = {}
+        self._older: dict[str, Known] = {}
         self._comments: dict[str | None, str] = {}
 
-    def begin(
+    def start_span(
         self,
+        spans: Spans | LeanSpans,
+        known: Known,
         cursor: Any,
         statement: str,
         parameters: Any,
         context: Any,
         many: bool,
-        spans: Spans | LeanSpans | None,
-    ) -> Query | None:
-        """A query that has begun; None where nothing is to be told.
+        current: Context,
+    ) -> Span | None:
+        """The span of a query that is about to be executed, if it is to have one. Never raises.
 
-        `many`: the driver is asked to execute `statement` once for each of `parameters`. `context` is
-        SQLAlchemy's execution context. Without `spans` the query is counted but has no span.
+        `many`: the driver is asked to execute `statement` once for each of `parameters`. `context` is SQLAlchemy's
+        execution context, `current` OpenTelemetry's.
         """
-        current = present()
-        request = None
-        if current:
-            # Suppression (an exporter that writes to a database, say) means no telemetry of any kind.
-            if not is_instrumentation_enabled():
-                return None
-            request = current.get(REQUEST_KEY)
-        text: Any = getattr(context, "statement", None)  # not there yet while a default is being computed
-        own = statement is text
-        if not own:
-            text = _undecorated(statement, text)
-        if many and len(parameters) > 1:
-            known = self._known(text, True, context)
-            attributes = {**known.attributes, "db.operation.batch.size": len(parameters)}
-        else:
-            try:  # the dict itself first: a call less on the way of nearly every query
-                known = self._young[text]
-            except KeyError:
-                known = self._known(text, False, context)
-            attributes = known.attributes
-        route: str | None = None if request is None else request.route  # type: ignore[attr-defined]
-        span: Span | None = None
         # Where contrib's tracer watches the engine too, it has left its span on the context: one is enough.
-        # Ours begins last, so that nothing can come between it and the caller who will end it.
-        if spans is not None and getattr(context, "_otel_span", None) is None:
-            try:
-                if self._stock:
-                    span = stock.start_span(spans.tracer, cursor, statement, parameters, context, many)
-                if span is None:
-                    span = spans.start(known.name, attributes, current)
-            except Exception as error:  # noqa: BLE001 - a sampler or processor of the host: the query still counts
-                survived("sql", error)
-        return Query(self, known, request, route, span, own)
+        if getattr(context, "_otel_span", None) is not None:
+            return None
+        try:
+            if self._stock:
+                span = stock.start_span(spans.tracer, cursor, statement, parameters, context, many)
+                if span is not None:
+                    return span
+            attributes = known.attributes
+            if many and len(parameters) > 1:
+                attributes = {**attributes, "db.operation.batch.size": len(parameters)}
+            return spans.start(known.name, attributes, current)
+        except Exception as error:  # noqa: BLE001 - a sampler or processor of the host: the query still counts
+            survived("sql", error)
+            return None
+
+    def ended(
+        self,
+        known: Known,
+        request: Any,
+        route: str | None,
+        span: Span | None,
+        began: float,
+        duration: float,
+        statement: str,
+        parameters: Any,
+        context: Any,
+        succeeded: bool,
+    ) -> None:
+        """A query of `request`, or a slow one, has ended. Never raises."""
+        options = self.options
+        try:
+            if request is not None:
+                request.add_timing("db", duration)
+                if known.reads and options.repeats:
+                    repeats.count(
+                        known, request, route, began, duration, context, options.repeats, self.keeper
+                    )
+            if duration >= options.slow_seconds:
+                trace = span.get_span_context() if span is not None else None
+                self._slow(known, route, duration, trace, statement, parameters, context, succeeded)
+        except Exception as error:  # noqa: BLE001 - the query has its result, whatever we make of it
+            survived("sql", error)
+
+    def commented(self, statement: str, route: str | None) -> str:
+        """`statement` as the database shall see it. Never raises: without a comment it does as well."""
+        try:
+            return statement + self.comment(route)
+        except Exception as error:  # noqa: BLE001 - on the way to the driver
+            survived("sql comments", error)
+            return statement
 
     def comment(self, route: str | None) -> str:
         """What goes behind a statement: the same text each time, so that prepared statements stay prepared."""
@@ -119,7 +152,7 @@ class ObservedEngine:
                 self._comments[route] = made
         return made
 
-    def slow(
+    def _slow(
         self,
         known: Known,
         route: str | None,
@@ -130,26 +163,27 @@ class ObservedEngine:
         context: Any,
         succeeded: bool,
     ) -> None:
-        """A query took longer than its objective."""
         if known.reads and succeeded and self.options.plans:
             question = slow.Question(statement, parameters, context.root_connection.engine)
         else:
             question = None
         slow.keep(known, route, seconds, span, question, self.keeper)
 
-    def _known(self, text: str, batch: bool, context: Any) -> Known:
-        text = text[:MOST_READ]
+    def known(self, statement: str, context: Any, batch: bool = False) -> Known:
+        """What is known of a statement; read if it is new. `batch`: it is executed for several sets of parameters."""
+        original = getattr(context, "statement", None)  # not there yet while a default is being computed
+        text = (statement if statement is original else _undecorated(statement, original))[:MOST_READ]
         key = f"BATCH {text}" if batch else text
-        known = self._young.get(key)
+        known = self.recent.get(key)
         if known is None:
-            known = self._old.get(key)
+            known = self._older.get(key)
             if known is None:
                 database = databases.describe(context.root_connection)
                 known = Known(statements.read(text, self._rules), database, batch)
                 self.keeper.wake()
-            if len(self._young) >= MOST_REMEMBERED // 2:
-                self._old, self._young = self._young, {}
-            self._young[key] = known
+            if len(self.recent) >= MOST_REMEMBERED // 2:
+                self._older, self.recent = self.recent, {}
+            self.recent[key] = known
         return known
 
 

@@ -12,20 +12,29 @@ by `execution_options`. Statements that bypass SQLAlchemy (`raw_connection()`) a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from time import perf_counter
 from typing import Any, Final
 
 from opentelemetry.trace import Tracer
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from restaurant_otel.current import REQUEST_KEY, present
 from restaurant_otel.errors import survived
-from restaurant_otel.sql.engines import ObservedEngine
+from restaurant_otel.metrics.cells import record_in_both
+from restaurant_otel.sql import fetching, queries
+from restaurant_otel.sql.engines import SUPPRESSING, ObservedEngine
 from restaurant_otel.sql.keeper import Keeper
 from restaurant_otel.sql.options import Options
 from restaurant_otel.sql.pools import Pools
-from restaurant_otel.sql.queries import Query
 from restaurant_otel.sql.spans import LeanSpans, Spans, spans_of
+
+EXECUTE: Final = "do_execute"
+MANY: Final = "do_executemany"
+NO_PARAMETERS: Final = "do_execute_no_params"
+MOST_ROWS: Final = 1 << 40
+"""Some drivers say 2**64 - 1 for "not known"."""
 
 
 class Observation:
@@ -41,26 +50,28 @@ class Observation:
         self._find_tracer = tracer
         self._stock = stock
         self._options = options or Options()
+        self._comments = bool(self._options.comments)
         self._spans: Spans | LeanSpans | None = None
         self.pools = Pools()
         self.keeper = Keeper(self.pools.observe)
         # By the identity of the dialect, which an engine shares with those derived from it, and only they.
         self._engines: dict[int, ObservedEngine] = {}
-        self._listeners: Final = (
-            ("do_execute", self._do_execute),
-            ("do_executemany", self._do_executemany),
-            ("do_execute_no_params", self._do_execute_no_params),
-        )
+        self._slow = self._options.slow_seconds
+        self._listeners: Final[dict[str, Callable[..., bool]]] = {
+            EXECUTE: self._do_execute,
+            MANY: self._do_executemany,
+            NO_PARAMETERS: self._do_execute_no_params,
+        }
 
     def start(self) -> None:
         """Listen."""
-        for name, listener in self._listeners:
+        for name, listener in self._listeners.items():
             event.listen(Engine, name, listener)
         self.pools.start()
 
     def stop(self) -> None:
         """Stop listening and forget everything. Queries in flight still end."""
-        for name, listener in self._listeners:
+        for name, listener in self._listeners.items():
             event.remove(Engine, name, listener)
         self.pools.stop()
         self.keeper.stop()
@@ -69,105 +80,124 @@ class Observation:
     def judge_by(self, options: Options) -> None:
         """Judge queries by these from now on."""
         self._options = options
+        self._slow = options.slow_seconds
         for engine in list(self._engines.values()):
             engine.options = options
 
-    def _do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-        query = self._begin(cursor, statement, parameters, context, False)
-        if query is None:
-            return False
-        dialect = context.dialect
-        return self._execute(
-            query,
-            self._do_execute,
-            dialect.dispatch.do_execute,
-            dialect.do_execute,
-            (cursor, self._commented(query, statement), parameters, context),
-            parameters,
-        )
-
-    def _do_executemany(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-        query = self._begin(cursor, statement, parameters, context, True)
-        if query is None:
-            return False
-        dialect = context.dialect
-        return self._execute(
-            query,
-            self._do_executemany,
-            dialect.dispatch.do_executemany,
-            dialect.do_executemany,
-            (cursor, self._commented(query, statement), parameters, context),
-            parameters,
-        )
-
-    def _do_execute_no_params(self, cursor: Any, statement: str, context: Any) -> bool:
-        query = self._begin(cursor, statement, None, context, False)
-        if query is None:
-            return False
-        dialect = context.dialect
-        return self._execute(
-            query,
-            self._do_execute_no_params,
-            dialect.dispatch.do_execute_no_params,
-            dialect.do_execute_no_params,
-            (cursor, self._commented(query, statement), context),
-            None,
-        )
-
-    def _begin(self, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> Query | None:
+    # One function from a query's beginning to its end, and nothing kept in between but its variables: calls and
+    # objects for the steps cost a fifth more.
+    def _do_execute(
+        self, cursor: Any, statement: str, parameters: Any, context: Any, way: str = EXECUTE
+    ) -> bool:
+        """Execute a statement in the dialect's stead, if it is to be told; `way` is the dialect's method for it."""
         try:
-            engine = self._engines.get(id(context.dialect)) or self._meet(context.dialect)
-            spans = self._spans or self._look_for_tracer()
-            return engine.begin(cursor, statement, parameters, context, many, spans)
+            dialect = context.dialect
+            engine = self._engines.get(id(dialect)) or self._meet(dialect)
+            request = route = span = None
+            current = present()
+            if current:
+                # Suppression (an exporter that writes to a database, say) means no telemetry of any kind.
+                for key in SUPPRESSING:
+                    if current.get(key):
+                        return False
+                request = current.get(REQUEST_KEY)
+                if request is not None:
+                    route = request.route  # type: ignore[attr-defined]
+            if way is MANY and len(parameters) > 1:
+                known = engine.known(statement, context, batch=True)
+            else:
+                try:
+                    known = engine.recent[statement]
+                except KeyError:
+                    known = engine.known(statement, context)
+            if self._find_tracer is not None:
+                spans = self._spans or self._look_for_tracer()
+                # Ours begins last, so that nothing can come between it and its end.
+                if spans is not None:
+                    span = engine.start_span(
+                        spans, known, cursor, statement, parameters, context, way is MANY, current
+                    )
+            asked = engine.commented(statement, route) if self._comments else statement
+            alone = way is EXECUTE and len(dialect.dispatch.do_execute) == 1
         except Exception as error:  # noqa: BLE001 - SQLAlchemy executes the query as if we were not there
             survived("sql", error)
-            return None
-
-    def _execute(
-        self,
-        query: Query,
-        ours: Callable[..., bool],
-        listeners: Iterable[Callable[..., Any]],
-        execute: Callable[..., None],
-        arguments: tuple[Any, ...],
-        parameters: Any,
-    ) -> bool:
-        """Do what SQLAlchemy would do if `ours` had declined; True says that it is done."""
+            return False
+        began = perf_counter()
         try:
-            # Those before ours have declined already; one behind it may still execute the statement its way.
-            waiting = False
-            for listener in listeners:
-                if waiting and listener(*arguments):
-                    break
-                waiting = waiting or listener == ours
+            if alone:
+                dialect.do_execute(cursor, asked, parameters, context)
             else:
-                execute(*arguments)
+                self._go_on(way, cursor, asked, parameters, context)
         except BaseException as error:
-            _end(query, error, arguments, parameters)
+            duration = perf_counter() - began
+            queries.failed(error, known, route, span, duration)
+            if request is not None or duration >= self._slow:
+                engine.ended(
+                    known, request, route, span, began, duration, statement, parameters, context, False
+                )
             raise
-        _end(query, None, arguments, parameters)
+        duration = perf_counter() - began
+        try:
+            series = known.series.get(route) or known.open(route)
+            if known.reads:
+                rows = cursor.rowcount
+                strategy = series.fetching
+                if 0 <= rows < MOST_ROWS:
+                    strategy = series.fetching_known_rows
+                    series.rows.add(rows)
+                    if span is not None:
+                        queries.set_rows(span, rows)
+                if (
+                    context.cursor_fetch_strategy is fetching.usual
+                    and cursor is context.cursor
+                    and statement
+                    is getattr(context, "statement", None)  # not one on its behalf: a sequence's
+                    and not context._is_server_side
+                    and not context.execution_options.get("stream_results")
+                ):
+                    context.cursor_fetch_strategy = strategy
+            if span is not None:
+                queries.succeeded(known, series, span, duration)
+            elif series.plain:
+                record_in_both(series.duration, series.by_statement, duration)
+            else:
+                series.duration.record(duration)
+                series.by_statement.record(duration)
+            if request is not None or duration >= self._slow:
+                engine.ended(
+                    known, request, route, span, began, duration, statement, parameters, context, True
+                )
+        except Exception as error:  # noqa: BLE001 - whatever a span processor of the host raises
+            survived("sql", error)
         return True
 
-    def _commented(self, query: Query, statement: str) -> str:
-        return query.commented(statement) if self._options.comments else statement
+    def _do_executemany(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        return self._do_execute(cursor, statement, parameters, context, MANY)
+
+    def _do_execute_no_params(self, cursor: Any, statement: str, context: Any) -> bool:
+        return self._do_execute(cursor, statement, None, context, NO_PARAMETERS)
+
+    def _go_on(self, way: str, cursor: Any, statement: str, parameters: Any, context: Any) -> None:
+        """Do what SQLAlchemy would do if we had declined."""
+        without = way is NO_PARAMETERS
+        arguments = (cursor, statement, context) if without else (cursor, statement, parameters, context)
+        # Those before ours have declined already; one behind it may still execute the statement its way.
+        dialect, ours, behind = context.dialect, self._listeners[way], False
+        for listener in getattr(dialect.dispatch, way):
+            if behind and listener(*arguments):
+                return
+            behind = behind or listener == ours
+        getattr(dialect, way)(*arguments)
 
     def _look_for_tracer(self) -> Spans | LeanSpans | None:
-        if self._find_tracer is not None:
-            try:
-                tracer = self._find_tracer()
-                self._spans = spans_of(tracer) if tracer is not None else None
-            except Exception as error:  # noqa: BLE001 - asked again at the next query, which is counted anyway
-                survived("sql", error)
+        try:
+            tracer = self._find_tracer() if self._find_tracer is not None else None
+            self._spans = spans_of(tracer) if tracer is not None else None
+        except Exception as error:  # noqa: BLE001 - asked again at the next query, which is counted anyway
+            survived("sql", error)
         return self._spans
 
     def _meet(self, dialect: Any) -> ObservedEngine:
         key, engines = id(dialect), self._engines
         met = ObservedEngine(dialect, lambda: engines.pop(key, None), self._stock, self._options, self.keeper)
         return engines.setdefault(key, met)
-
-
-def _end(query: Query, error: BaseException | None, arguments: tuple[Any, ...], parameters: Any) -> None:
-    try:
-        query.end(error, arguments[0], arguments[1], parameters, arguments[-1])
-    except Exception as ours:  # noqa: BLE001 - whatever a span processor of the host raises
-        survived("sql", ours)

@@ -75,25 +75,48 @@ class Pools:
     """All pools of this process, while they are observed."""
 
     def __init__(self) -> None:
-        self._by_pool: weakref.WeakKeyDictionary[Pool, PoolCells] = weakref.WeakKeyDictionary()
+        # By identity, a fifth of what a WeakKeyDictionary takes at each look.
+        self._by_pool: dict[int, PoolCells] = {}
+        self._references: dict[int, weakref.ref[Pool]] = {}
         self._by_name: dict[str, PoolCells] = {}
         self._before: Callable[..., Any] | None = None
         self._ours: Callable[..., Any] | None = None
 
     def start(self) -> None:
         """Observe every pool from which a connection is borrowed from now on."""
-        before, borrowed, by_pool, meet = Engine.raw_connection, self._borrow, self._by_pool, self._meet
+        before, by_pool, meet = Engine.raw_connection, self._by_pool, self._meet
 
         def raw_connection(self: Engine, *arguments: Any, **keywords: Any) -> Any:
             try:
                 pool = self.pool
-                cells = by_pool.get(pool) or meet(self, pool)
+                cells = by_pool.get(id(pool)) or meet(self, pool)
             except Exception as error:  # noqa: BLE001 - a pool of another make
                 survived("sql pools", error)
                 cells = None
             if cells is None:
                 return before(self, *arguments, **keywords)
-            return borrowed(cells, before, self, arguments, keywords)
+            waiter = object()
+            waiting = cells.waiting
+            waiting.add(waiter)
+            began = perf_counter()
+            try:
+                borrowed = before(self, *arguments, **keywords)
+            except PoolTimeout:
+                cells.timeouts.add(1)
+                raise
+            finally:
+                now = perf_counter()
+                waiting.discard(waiter)
+            try:
+                cells.wait.record(now - began)
+                info = borrowed.record_info
+                if info is not None:
+                    if _CREATED in info:
+                        cells.create.record(info.pop(_CREATED))
+                    info[_BORROWED] = (now, cells.use)
+            except Exception as error:  # noqa: BLE001 - the connection is good, whatever we make of it
+                survived("sql pools", error)
+            return borrowed
 
         self._before, self._ours = before, raw_connection
         Engine.raw_connection = raw_connection  # type: ignore[method-assign]
@@ -107,6 +130,7 @@ class Pools:
         event.remove(Pool, "connect", self._created)
         event.remove(Pool, "checkin", self._returned)
         self._by_pool.clear()
+        self._references.clear()
         self.observe()
 
     def observe(self) -> None:
@@ -124,34 +148,15 @@ class Pools:
                 name = "other"
             cells = self._by_name.setdefault(name, self._by_name.get(name) or PoolCells(name))
         cells.pools.add(pool)
-        self._by_pool[pool] = cells
-        return cells
+        key, by_pool, references = id(pool), self._by_pool, self._references
 
-    def _borrow(
-        self, cells: PoolCells, before: Callable[..., Any], engine: Engine, arguments: Any, keywords: Any
-    ) -> Any:
-        waiter = object()
-        cells.waiting.add(waiter)
-        began = perf_counter()
-        try:
-            borrowed = before(engine, *arguments, **keywords)
-        except PoolTimeout:
-            cells.timeouts.add(1)
-            raise
-        finally:
-            now = perf_counter()
-            cells.waiting.discard(waiter)
-        try:
-            cells.wait.record(now - began)
-            info = borrowed.record_info
-            if info is not None:
-                created = info.pop(_CREATED, None)
-                if created is not None:
-                    cells.create.record(created)
-                info[_BORROWED] = (now, cells)
-        except Exception as error:  # noqa: BLE001 - the connection is good, whatever we make of it
-            survived("sql pools", error)
-        return borrowed
+        def gone(_: object) -> None:
+            by_pool.pop(key, None)
+            references.pop(key, None)
+
+        references[key] = weakref.ref(pool, gone)
+        by_pool[key] = cells
+        return cells
 
     def _created(self, _: Any, record: Any) -> None:
         # The record's clock began just before the driver was called; it is the system's, which may be set back.
@@ -162,7 +167,8 @@ class Pools:
     def _returned(self, _: Any, record: Any) -> None:
         borrowed = _info(record).pop(_BORROWED, None)
         if borrowed is not None:
-            borrowed[1].use.record(perf_counter() - borrowed[0])
+            began, use = borrowed
+            use.record(perf_counter() - began)
 
 
 def _info(record: Any) -> dict[str, Any]:

@@ -20,9 +20,12 @@ from restaurant_otel.errors import survived
 from restaurant_otel.metrics import registry
 from restaurant_otel.metrics.cells import CounterCell
 from restaurant_otel.sql import places
+from restaurant_otel.sql.keeper import Keeper
 from restaurant_otel.sql.notes import notes
 
 PAUSE: Final = 1.0
+MOST_COUNTED: Final = 1_000
+"""Statements that are counted for a request."""
 EVENT: Final = "restaurant.db.n_plus_one"
 
 
@@ -36,6 +39,37 @@ class Count:
         self.last = last
         self.batches = False
         self.cell: CounterCell | None = None
+
+
+def count(
+    known: Any,
+    request: Any,
+    route: str | None,
+    began: float,
+    duration: float,
+    context: Any,
+    threshold: int,
+    keeper: Keeper,
+) -> None:
+    """`request` has asked `known`, a SELECT, once more, at `began` (of `perf_counter`)."""
+    try:
+        counts = request.queries
+    except AttributeError:
+        counts = request.queries = {}
+    count = counts.get(known)
+    if count is None:
+        if len(counts) < MOST_COUNTED:
+            counts[known] = Count(began + duration)
+        return
+    if began - count.last > PAUSE:
+        count.number = 0
+    count.last = began + duration
+    count.number += 1
+    if count.cell is not None:
+        count.cell.add(1)
+    elif count.number >= threshold and not count.batches:
+        found(count, known, request, route, context)
+        keeper.wake()
 
 
 def found(count: Count, known: Any, request: Any, route: str | None, context: Any) -> None:

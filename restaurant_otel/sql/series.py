@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from restaurant_otel import catalog, forks
 from restaurant_otel.metrics import registry
-from restaurant_otel.metrics.cells import CounterCell, HistogramCell
+from restaurant_otel.metrics.cells import CounterCell, HistogramCell, are_plain
 from restaurant_otel.sql import databases, places
 from restaurant_otel.sql.book import OTHER
+from restaurant_otel.sql.fetching import Fetching
 from restaurant_otel.sql.notes import notes
 from restaurant_otel.sql.statements import Statement
 
@@ -37,17 +38,22 @@ _series: Final[set[tuple[str, str | None]]] = set()
 
 
 class Series:
-    """The cells of one statement for one route."""
+    """The cells of one statement for one route, and what counts its rows.
 
-    __slots__ = ("by_statement", "duration", "fetch", "rows")
+    `plain`: both durations may be recorded by `record_in_both`. `fetching` counts rows, `fetching_known_rows` does not.
+    """
+
+    __slots__ = ("by_statement", "duration", "fetching", "fetching_known_rows", "plain", "rows")
 
     def __init__(
         self, duration: HistogramCell, by_statement: HistogramCell, rows: CounterCell, fetch: HistogramCell
     ) -> None:
         self.duration = duration
         self.by_statement = by_statement
+        self.plain = are_plain(duration, by_statement) and duration.bounds == by_statement.bounds
         self.rows = rows
-        self.fetch = fetch
+        self.fetching = Fetching(fetch, rows)
+        self.fetching_known_rows = Fetching(fetch, None)
 
 
 class Known:

@@ -136,6 +136,7 @@ def between(function: Callable[..., object], first: str, last: str) -> list[str]
         (HistogramCell.record, "BINARY_SUBSCR", "STORE_SUBSCR"),
         (HistogramCell.record_with_exemplar, "BINARY_SUBSCR", "STORE_SUBSCR"),
         (cells.take_off_and_record, "BINARY_SUBSCR", "STORE_SUBSCR"),
+        (cells.record_in_both, "BINARY_SUBSCR", "STORE_SUBSCR"),
         (GaugeCell.set, "STORE_SUBSCR", "STORE_SUBSCR"),
         (move, "STORE_SUBSCR", "STORE_ATTR"),
     ],

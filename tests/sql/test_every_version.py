@@ -15,7 +15,7 @@ from sqlalchemy import orm
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from restaurant_otel import sql
-from restaurant_otel.sql import engines, queries
+from restaurant_otel.sql import engines, fetching
 from restaurant_otel.sql.book import QueryEntry, query_book, repeated_queries, slow_queries
 from tests.sql.conftest import PASSWORD, Database, Request, Told, fresh_tables, fresh_words, users, warm_async
 from tests.support.readings import read_registry
@@ -91,7 +91,7 @@ def test_this_is_the_version_that_was_asked_for():
 
 
 def test_nothing_that_we_lean_on_is_missing():
-    assert queries._usual is not None, "fetching would not be timed"
+    assert fetching.usual is not None, "fetching would not be timed"
 
 
 def test_spans_and_counts(database: Database, told: Told):
@@ -260,7 +260,7 @@ def test_a_flood_of_literals_stays_in_bounds(engine: sa.engine.Engine, told: Tol
         for n in range(300):
             connection.exec_driver_sql(f"SELECT {n} AS flood").fetchall()
     observed = sql._observation._engines[id(engine.dialect)]
-    assert len(observed._young) + len(observed._old) <= 20
+    assert len(observed.recent) + len(observed._older) <= 20
     assert entry("SELECT ? AS flood").calls == 300
 
 

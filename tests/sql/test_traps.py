@@ -286,7 +286,7 @@ def test_comments_that_listeners_add_do_not_make_new_statements(told: Told, make
             connection.execute(sa.text("SELECT 1"))
     assert told.count() == 50
     (observed,) = sql._observation._engines.values()
-    assert list(observed._young) == ["SELECT 1"]
+    assert list(observed.recent) == ["SELECT 1"]
 
 
 # --- which engines -----------------------------------------------------------------------------------
@@ -678,7 +678,7 @@ def test_a_flood_of_distinct_statements_stays_in_bounds(told: Told, spans: Spans
     assert told.count() == 5_000
     assert len(told.series()) == 1
     (observed,) = sql._observation._engines.values()
-    assert len(observed._young) + len(observed._old) <= engines.MOST_REMEMBERED
+    assert len(observed.recent) + len(observed._older) <= engines.MOST_REMEMBERED
 
 
 def test_a_statement_of_a_megabyte_is_told(told: Told, make_engine):
