@@ -110,6 +110,8 @@ class Observation:
                     known = engine.recent[statement]
                 except KeyError:
                     known = engine.known(statement, context)
+            asked = engine.commented(statement, route) if self._comments else statement
+            alone = way is EXECUTE and len(dialect.dispatch.do_execute) == 1
             if self._find_tracer is not None:
                 spans = self._spans or self._look_for_tracer()
                 # Ours begins last, so that nothing can come between it and its end.
@@ -117,8 +119,6 @@ class Observation:
                     span = engine.start_span(
                         spans, known, cursor, statement, parameters, context, way is MANY, current
                     )
-            asked = engine.commented(statement, route) if self._comments else statement
-            alone = way is EXECUTE and len(dialect.dispatch.do_execute) == 1
         except Exception as error:  # noqa: BLE001 - SQLAlchemy executes the query as if we were not there
             survived("sql", error)
             return False
@@ -139,23 +139,14 @@ class Observation:
         duration = perf_counter() - began
         try:
             series = known.series.get(route) or known.open(route)
+            strategy = series.fetching
             if known.reads:
-                rows = cursor.rowcount
-                strategy = series.fetching
-                if 0 <= rows < MOST_ROWS:
+                rows = getattr(cursor, "rowcount", None)
+                if rows is not None and 0 <= rows < MOST_ROWS:
                     strategy = series.fetching_known_rows
                     series.rows.add(rows)
                     if span is not None:
                         queries.set_rows(span, rows)
-                if (
-                    context.cursor_fetch_strategy is fetching.usual
-                    and cursor is context.cursor
-                    and statement
-                    is getattr(context, "statement", None)  # not one on its behalf: a sequence's
-                    and not context._is_server_side
-                    and not context.execution_options.get("stream_results")
-                ):
-                    context.cursor_fetch_strategy = strategy
             if span is not None:
                 queries.succeeded(known, series, span, duration)
             elif series.plain:
@@ -163,6 +154,16 @@ class Observation:
             else:
                 series.duration.record(duration)
                 series.by_statement.record(duration)
+            if (
+                known.reads
+                and context.cursor_fetch_strategy is fetching.usual
+                and cursor is context.cursor
+                # It is the context's own, and not one on its behalf, such as a sequence's.
+                and statement is getattr(context, "statement", None)
+                and not context._is_server_side
+                and not context.execution_options.get("stream_results")
+            ):
+                context.cursor_fetch_strategy = strategy
             if request is not None or duration >= self._slow:
                 engine.ended(
                     known, request, route, span, began, duration, statement, parameters, context, True
