@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -39,12 +40,24 @@ class Pushed:
     url: str
 
 
-def export(folder: Path, runbooks_url: str = "") -> list[Path]:
-    """Copy dashboards and provisioning to `folder`; the files written. Raises OSError."""
+class Schema(StrEnum):
+    """How a dashboard is written: as every Grafana reads it, or with tabs, for 13 and later."""
+
+    CLASSIC = "classic"
+    V2 = "v2"
+
+
+_ONLY_IN: Final = {Schema.CLASSIC: "dashboards", Schema.V2: "v2"}
+"""The folder of each schema."""
+
+
+def export(folder: Path, runbooks_url: str = "", schema: Schema = Schema.CLASSIC) -> list[Path]:
+    """Copy dashboards of one schema, and provisioning, to `folder`; the files written. Raises OSError."""
     source = bundled.dashboards() / "grafana"
+    others = {name for each, name in _ONLY_IN.items() if each is not schema}
     written = []
     for file in sorted(source.rglob("*")):
-        if file.is_file():
+        if file.is_file() and file.relative_to(source).parts[0] not in others:
             target = folder / file.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(_with_runbooks(file.read_text("utf-8"), runbooks_url), "utf-8")

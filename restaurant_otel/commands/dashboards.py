@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from restaurant_otel.commands.common import CommandError, Json, progress, show_json, show_table
+from restaurant_otel.grafana import Schema
 
 app = typer.Typer(help="The Grafana dashboards.", no_args_is_help=True)
 
@@ -21,13 +22,16 @@ Runbooks = Annotated[str, typer.Option(help="Where the runbooks are; else where 
 def export(
     folder: Annotated[Path, typer.Argument(help="Where to put the dashboards and provisioning.")],
     runbooks_url: Runbooks = "",
+    schema: Annotated[
+        Schema, typer.Option(help="classic, which every Grafana reads, or v2, with tabs, for Grafana 13.")
+    ] = Schema.CLASSIC,
     as_json: Json = False,
 ) -> None:
     """Write the dashboards, and what provisions them, as Grafana reads them from its disk."""
     from restaurant_otel import grafana
 
     try:
-        written = [str(file) for file in grafana.export(folder, runbooks_url)]
+        written = [str(file) for file in grafana.export(folder, runbooks_url, schema)]
     except OSError as error:
         raise CommandError(f"{folder} cannot be written: {error}") from None
     if as_json:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 
 def files() -> dict[str, str]:
-    """Path under ``dashboards/`` -> contents, of every dashboard. Pure."""
-    from dashboards.src.grafana import alerts, api, cache, database, overview, resources, slo
-    from dashboards.src.grafana.board import text_of
+    """Path under ``dashboards/`` -> contents, of every dashboard, in the classic schema and in v2. Pure."""
+    from dashboards.src.grafana import alerts, api, board, cache, database, overview, resources, slo, v2
 
     modules = (overview, api, database, cache, resources, alerts, slo)
-    return {f"grafana/dashboards/{module.BOARD.uid}.json": text_of(module.BOARD) for module in modules}
+    return {
+        f"grafana/{folder}/{module.BOARD.uid}.json": text_of(module.BOARD)
+        for folder, text_of in (("dashboards", board.text_of), ("v2", v2.text_of))
+        for module in modules
+    }
