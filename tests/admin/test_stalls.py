@@ -18,6 +18,8 @@ from tests.sql.conftest import postgres as postgres  # a fixture
 from tests.support.servers import Server
 from tests.support.wait import eventually
 
+pytestmark = pytest.mark.serial
+
 KEYS = 50_000
 TRIES = 12
 

@@ -108,6 +108,8 @@ def chain(tmp_path: Path) -> Iterator[Chain]:
     running.close()
 
 
+@pytest.mark.serial  # scrapes of a second, alerts of a few: in a real fault they take minutes
+@pytest.mark.timeout(400)
 def test_a_fault_reaches_the_webhook_silences_what_it_explains_and_is_taken_back(chain: Chain) -> None:
     eventually(
         lambda: chain.prometheus.query('service_component:performance_value{job="shop"}'),

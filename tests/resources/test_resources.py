@@ -16,6 +16,7 @@ from restaurant_otel.usage.sampler import Sampler
 MIB = 1 << 20
 
 
+@pytest.mark.serial
 def test_a_burnt_core_is_seen() -> None:
     sampler = Sampler(Registry(), 15)
     sampler.sample()

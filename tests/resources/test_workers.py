@@ -133,6 +133,7 @@ def test_each_worker_has_its_sampler_and_all_have_one_history(serve: Serve) -> N
 # --- how late -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("path", ["/burn?seconds=2", "/hold?seconds=0.5"], ids=["burning", "held up"])
 def test_no_sample_is_a_second_late_however_busy_the_loop(serve: Serve, path: str) -> None:
     running = serve("uvicorn", KITCHEN, env=EVERY_SECOND)
