@@ -127,7 +127,12 @@ class WsgiObject:
         return wsgi_function(environ, start_response)
 
 
-@pytest.mark.parametrize("app", [asgi_function, AsgiObject(), partial(asgi_function), Asgi2], ids=repr)
+def kind(app: Any) -> str:
+    """A name for a case: the same in every process, which an address in memory is not."""
+    return type(app).__name__
+
+
+@pytest.mark.parametrize("app", [asgi_function, AsgiObject(), partial(asgi_function), Asgi2], ids=kind)
 def test_any_asgi_callable_is_returned_wrapped(app: Any, added: Added) -> None:
     wrapped = instrument(app)
     assert isinstance(wrapped, ASGIMiddleware)
@@ -135,7 +140,7 @@ def test_any_asgi_callable_is_returned_wrapped(app: Any, added: Added) -> None:
     assert added().total(DURATION) == 1
 
 
-@pytest.mark.parametrize("app", [wsgi_function, WsgiObject(), partial(wsgi_function)], ids=repr)
+@pytest.mark.parametrize("app", [wsgi_function, WsgiObject(), partial(wsgi_function)], ids=kind)
 def test_any_wsgi_callable_is_returned_wrapped(app: Any, added: Added) -> None:
     wrapped = instrument(app)
     assert isinstance(wrapped, WSGIMiddleware)
@@ -143,7 +148,7 @@ def test_any_wsgi_callable_is_returned_wrapped(app: Any, added: Added) -> None:
     assert added().total(DURATION) == 1
 
 
-@pytest.mark.parametrize("app", [None, 5, "app:app", lambda: None, lambda a, b, c, d: None], ids=repr)
+@pytest.mark.parametrize("app", [None, 5, "app:app", lambda: None, lambda a, b, c, d: None], ids=kind)
 def test_what_is_no_application_is_refused_with_the_way_out(app: Any) -> None:
     with pytest.raises(TypeError, match=r"neither an ASGI.*ASGIMiddleware or restaurant_otel.WSGIMiddleware"):
         instrument(app)

@@ -73,6 +73,7 @@ class Instrument(Generic[C]):
                 f"{self.metric.name} has {len(self.metric.attributes)} attributes, not {len(values)}"
             )
         key: layout.Key = values
+        to_show: Outlet | None = None
         with self._owner.lock:
             if values not in self.cells and len(self.cells) - (None in self.cells) >= self._owner.limit:
                 key = None
@@ -81,7 +82,13 @@ class Instrument(Generic[C]):
             if cell is None:
                 cell = self.cells[key] = self._owner.new_cell(self, key)
             if self._bound is not self.cells and self._outlet is not None:
-                cell = self._bound.get(key) or self._bound.setdefault(key, self._outlet.tee(cell, key))
+                teed = self._bound.get(key)
+                if teed is None:
+                    teed = self._bound[key] = self._outlet.tee(cell, key)
+                    to_show = self._outlet if self._outlet.is_to_be_shown() else None
+                cell = teed
+        if to_show is not None:
+            to_show.show()  # without our lock: the app's pipeline may take its time, or hang
         self._owner.report()
         return cell
 

@@ -34,6 +34,7 @@ class Outlet:
         self._metric = metric
         self._instrument: Any = None
         self._observed: list[tuple[GaugeCell, Attributes]] = []
+        self._shown = False
 
     def instrument(self) -> Any:
         """The API's instrument."""
@@ -53,14 +54,22 @@ class Outlet:
         pairs = zip(self._metric.attributes, key, strict=True)
         return {name: value for name, value in pairs if value is not None}
 
+    def is_to_be_shown(self) -> bool:
+        """True once, for an observed counter: nobody measures with it, so its instrument is not made on the way."""
+        first, self._shown = not self._shown, True
+        return first and self._metric.kind is Kind.OBSERVED_COUNTER
+
+    def show(self) -> None:
+        """Make the instrument. Calls the app's pipeline, where a fork may have left a lock that nobody gives back."""
+        try:
+            self.instrument()
+        except Exception as error:  # noqa: BLE001 - the app's own pipeline
+            _survived(error)
+
     def tee(self, cell: Any, key: Key) -> Any:
-        """A cell that writes to `cell` and here."""
+        """A cell that writes to `cell` and here. Calls nothing of the app's: the registry holds its lock."""
         if self._metric.kind is Kind.OBSERVED_COUNTER:
             self._observed.append((cell, self.attributes(key)))
-            try:
-                self.instrument()
-            except Exception as error:  # noqa: BLE001 - the app's own pipeline
-                _survived(error)
             return cell
         kind = {CounterCell: TeeCounter, GaugeCell: TeeGauge, HistogramCell: TeeHistogram}
         made = next(tee for plain, tee in kind.items() if isinstance(cell, plain))

@@ -7,10 +7,12 @@ import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.metrics import NoOpMeter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 
@@ -338,6 +340,32 @@ def test_a_pipeline_that_raises_is_survived(caplog: pytest.LogCaptureFixture) ->
         own.histogram(WAIT).bind("north").record(1)
         own.histogram(WAIT).bind("north").record_with_exemplar(1, 1, 1)
     assert values(own, GUESTS) == {(): 2}
+
+
+def test_a_pipeline_that_hangs_holds_up_nobody_who_does_not_ask_it() -> None:
+    """A fork at a bad moment leaves the SDK's own locks taken for ever: who binds a cell meanwhile must not wait."""
+    asked, goes_on = threading.Event(), threading.Event()
+
+    class Hanging(NoOpMeter):
+        def create_observable_counter(self, *args: Any, **options: Any) -> Any:
+            asked.set()
+            goes_on.wait(60)
+
+    own = Registry()
+    own.use_meter(Hanging("test"))
+    observer = threading.Thread(target=lambda: own.gauge(DISK).bind("sda").set(1))
+    observer.start()
+    try:
+        assert asked.wait(60)
+        request = threading.Thread(target=lambda: own.counter(ORDERS).bind("north", True).add(1), daemon=True)
+        request.start()
+        request.join(30)
+        assert not request.is_alive()
+    finally:
+        goes_on.set()
+        observer.join()
+    assert values(own, ORDERS) == {("north", True): 1}
+    assert values(own, DISK) == {("sda",): 1}
 
 
 def test_past_the_limit_the_hosts_pipeline_gets_the_overflow_set(reader: InMemoryMetricReader) -> None:

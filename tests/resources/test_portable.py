@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -24,9 +25,18 @@ NOT_ON_WINDOWS = (
 
 @pytest.fixture
 def failures(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
-    """What the observer has survived: where a platform only tells less, that is nothing."""
+    """What the test's observer has survived: where a platform only tells less, that is nothing.
+
+    Those that other tests have left running, in threads of theirs, find things missing that they know.
+    """
     found: list[BaseException] = []
-    monkeypatch.setattr("restaurant_otel.usage.sampler.survived", lambda _, error: found.append(error))
+    ours = threading.get_ident()
+
+    def survived(_: str, error: BaseException) -> None:
+        if threading.get_ident() == ours:
+            found.append(error)
+
+    monkeypatch.setattr("restaurant_otel.usage.sampler.survived", survived)
     return found
 
 
