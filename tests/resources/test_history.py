@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from restaurant_otel import resources
-from restaurant_otel.metrics import Registry
+from restaurant_otel.metrics import Registry, folder
+from restaurant_otel.metrics.group import Group
 from restaurant_otel.settings import Settings
 from restaurant_otel.usage.event_loop import EventLoops
-from restaurant_otel.usage.history import READINGS
-from restaurant_otel.usage.readings import ProcessReading
+from restaurant_otel.usage.history import READINGS, HostHistory
+from restaurant_otel.usage.readings import HostReading, ProcessReading
 from restaurant_otel.usage.sampler import Sampler
 from restaurant_otel.usage.sheet import Sheet
 from tests.resources.test_cgroups import V2_MOUNT, tree, v2_group
@@ -142,3 +143,59 @@ def test_a_day_of_samples_takes_no_more_memory_than_its_morning(tmp_path: Path) 
     assert not any(reading.leak_suspected for reading in found.process)
     assert found.host[-1].memory_utilization == 0.5
     assert found.host[-1].container_memory == 100 * MIB
+
+
+def test_the_hosts_history_is_one_for_all_workers_and_bounded(tmp_path: Path) -> None:
+    """Written by one and then by the next, read by a third, as over the life of a server."""
+    group = Group("named-shop", str(tmp_path))
+    with folder.base(str(tmp_path), create=True) as parent, folder.inner(parent, group.name, create=True):
+        pass
+    first, second, reader = HostHistory(), HostHistory(), HostHistory()
+    assert reader.all(group) == ()
+    for time_of_day in range(1, 1201):
+        writer = first if time_of_day <= 700 else second
+        writer.add(HostReading(float(time_of_day), cpu_utilization=time_of_day / 2000), group)
+    found = reader.all(group)
+    assert [reading.time for reading in found] == list(range(201, 1201))
+    assert found == first.all(group) == second.all(group)
+    assert found[-1].cpu_utilization == 0.6
+    assert found[-1].load is None, "what was not told is not zero"
+    files = list(tmp_path.glob("*/*/*.readings"))
+    assert len(files) == 1
+    assert files[0].stat().st_size < 200_000
+
+
+def test_a_reading_torn_by_a_kill_is_passed_over(tmp_path: Path) -> None:
+    group = Group("named-shop", str(tmp_path))
+    with folder.base(str(tmp_path), create=True) as parent, folder.inner(parent, group.name, create=True):
+        pass
+    history = HostHistory()
+    for time_of_day in (1.0, 2.0, 3.0):
+        history.add(HostReading(time_of_day), group)
+    (file,) = tmp_path.glob("*/*/*.readings")
+    size = file.stat().st_size // 3
+    with file.open("r+b") as opened:
+        opened.seek(size)
+        opened.write(bytes(8))  # the time of the second: `add` writes it last
+    assert [reading.time for reading in HostHistory().all(group)] == [1.0, 3.0]
+    following = HostHistory()
+    following.add(HostReading(4.0), group)
+    assert [reading.time for reading in history.all(group)] == [1.0, 3.0, 4.0]
+
+
+def test_readers_share_no_delta() -> None:
+    """Asking, and asking again in between, changes nothing of what the next reading tells."""
+    at = [0.0]
+    sampler = Sampler(Registry(), 15, clock=lambda: at[0], wall=lambda: at[0])
+    sampler.sample()
+    at[0] = 10.0
+    began = time.process_time()
+    while time.process_time() - began < 0.3:
+        assert sampler.history.process[-1].time == 0.0
+    sampler.sample()
+    readers = [sampler.history for _ in range(3)]
+    sampler.stop()
+    assert readers[0] == readers[1] == readers[2]
+    told = readers[0].process[-1].cpu
+    assert told is not None
+    assert told * 10 >= 0.3, "all that was used since the reading before, not since somebody looked"
