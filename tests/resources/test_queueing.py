@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from restaurant_otel.middleware import ASGIMiddleware
+from restaurant_otel.middleware import ASGIMiddleware, WSGIMiddleware
 from restaurant_otel.serving.queueing import waited
 from tests.support.asgi import asgi_call
 from tests.support.readings import Readings
+from tests.support.wsgi import wsgi_call
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,16 @@ def test_a_request_with_the_header_is_counted(added: Callable[[], Readings]) -> 
 
     asgi_call(ASGIMiddleware(app), headers=[(b"x-request-start", b"t=%.3f" % (time.time() - 3))])
     assert added().total("restaurant_http_server_queue_duration_seconds_sum") == pytest.approx(3.0, abs=1.5)
+
+
+def test_it_is_counted_under_wsgi_too_and_nonsense_is_not(added: Callable[[], Readings]) -> None:
+    def app(environ, start_response):  # type: ignore[no-untyped-def]
+        start_response("200 OK", [])
+        return [b""]
+
+    watched = WSGIMiddleware(app)
+    for stamp in (f"t={(time.time() - 3) * 1000:.0f}", f"{time.time() + 3600:.3f}", "soon"):
+        assert wsgi_call(watched, headers=[("X-Queue-Start", stamp)]).status == 200
+    counted = added()
+    assert counted.total("restaurant_http_server_queue_duration_seconds_count") == 1
+    assert counted.total("restaurant_http_server_queue_duration_seconds_sum") == pytest.approx(3.0, abs=1.5)

@@ -237,3 +237,14 @@ def test_pauses_of_the_garbage_collector_are_timed(serve: Serve) -> None:
     assert added.total("restaurant_gc_pause_duration_seconds_count", **oldest) >= 3
     assert added.total("cpython_gc_collections_total", **oldest) >= 3
     assert 0 < added.total("restaurant_gc_pause_duration_seconds_sum", **oldest) < 30
+
+
+def test_an_operators_signal_traces_memory_and_then_tells_what_has_grown(serve: Serve) -> None:
+    running = serve("uvicorn", KITCHEN, env={"RESTAURANT_OTEL_LEAK_SNAPSHOT_SIGNAL": "USR1"})
+    running.signal(signal.SIGUSR1)
+    eventually(lambda: "tracing memory from now on" in running.output(), what="tracing has begun")
+    assert running.get("/keep").text == "kept"
+    running.signal(signal.SIGUSR1)
+    eventually(lambda: "tests/resources/apps/kitchen.py:" in running.output(), what="the line that keeps")
+    assert "grown in" in running.output()
+    assert running.get("/observed").status_code == 200

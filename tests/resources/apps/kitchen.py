@@ -44,6 +44,14 @@ async def garbage(request: Request) -> Response:
     return PlainTextResponse(apps.garbage())
 
 
+kept: list[bytearray] = []
+
+
+async def keep(request: Request) -> Response:
+    kept.append(bytearray(8 << 20))
+    return PlainTextResponse("kept")
+
+
 async def observed(request: Request) -> Response:
     return JSONResponse(apps.observed())
 
@@ -56,6 +64,7 @@ app = instrument(
             Route("/burn", burn),
             Route("/hold", hold),
             Route("/garbage", garbage),
+            Route("/keep", keep),
             Route("/observed", observed),
         ]
     )
