@@ -8,9 +8,12 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
+from restaurant_otel.admin import admin_app
 from restaurant_otel.administration.alerts import AlertSource
 from restaurant_otel.administration.operations import Problem
-from tests.admin.tokens import KeyServer
+from restaurant_otel.settings import Settings
+from tests.admin.tokens import SECRET, KeyServer, token
+from tests.support.asgi import asgi_call
 from tests.support.prometheus import Prometheus
 
 FIRING = [
@@ -73,3 +76,17 @@ def test_where_nobody_is_to_be_asked_it_says_what_to_set() -> None:
         AlertSource(None).read()
     with pytest.raises(Problem, match="could not be had"):
         AlertSource("http://127.0.0.1:1").read()
+
+
+def test_the_api_tells_them(server: KeyServer) -> None:
+    server.behave = says(FIRING)
+    app = admin_app(Settings.resolve({}, admin_key=SECRET, admin_alerts_url=server.url.removesuffix("/keys")))
+    headers = [(b"authorization", f"Bearer {token()}".encode())]
+    answer = asgi_call(app, path="/alerts", headers=headers)
+    assert answer.status == 200
+    assert [one["name"] for one in json.loads(answer.body)["alerts"]] == ["Down", "Slow"]
+    server.behave = says("text")
+    fresh = admin_app(Settings.resolve({}, admin_key=SECRET, admin_alerts_url=server.url))
+    assert asgi_call(fresh, path="/alerts", headers=headers).status == 502
+    none = admin_app(Settings.resolve({}, admin_key=SECRET))
+    assert asgi_call(none, path="/alerts", headers=headers).status == 404

@@ -159,6 +159,27 @@ def test_the_score_comes_with_its_components(everything: httpx.Client) -> None:
     assert 0 <= card["coverage"] <= 1
 
 
+def test_resources_come_with_their_history(everything: httpx.Client) -> None:
+    def read() -> dict[str, Any]:
+        return dict(everything.get("/resources", params={"limit": 3}).json())
+
+    found = eventually(lambda: one if (one := read())["host"] and one["process"] else None, within=60)
+    times = [reading["time"] for reading in found["host"]]
+    assert times == sorted(times)
+    assert len(times) <= 3
+    assert found["host"][-1]["memory_limit"] > 0
+    assert everything.get("/resources", params={"offset": 10_000}).json()["host"] == []
+
+
+def test_two_leak_snapshots_tell_which_lines_have_grown(everything: httpx.Client) -> None:
+    everything.post("/leak-snapshot")  # the first one ever only begins
+    again = everything.post("/leak-snapshot").json()
+    assert not again["began"]
+    assert again["seconds"] > 0
+    assert again["worker"] == everything.get("/resources").json()["worker"]
+    assert all(grown["file"] and grown["line"] > 0 for grown in again["growth"])
+
+
 def test_the_document_needs_a_token(served: Server, everything: httpx.Client) -> None:
     assert http.get(f"{served.url}{ROOT}/openapi.json").status_code == 401
     assert everything.get("/openapi.json").json()["servers"] == [{"url": ROOT}]
