@@ -5,7 +5,11 @@ Reads the workload from pg_stat_statements, a file, or the query book of an app 
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -33,12 +37,26 @@ def command(
         ),
     ] = "pg_stat_statements",
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "report",
+    workers_dir: Annotated[
+        str,
+        typer.Option(
+            envvar="RESTAURANT_OTEL_WORKERS_DIR",
+            help="For 'capture': the folder that the app's workers share.",
+        ),
+    ] = "",
+    group: Annotated[
+        str,
+        typer.Option(
+            envvar="RESTAURANT_OTEL_GROUP", help="For 'capture': the name that the app's workers share."
+        ),
+    ] = "",
     against: Annotated[
         Path | None, typer.Option(help="A file of CREATE INDEX statements, to be judged as well.")
     ] = None,
     heuristic: Annotated[
         bool, typer.Option("--heuristic", help="Do not ask the database what an index would change.")
     ] = False,
+    seconds: Annotated[float, typer.Option(min=0, help="How long indexes are tried at most.")] = 300.0,
     apply_: Annotated[
         bool, typer.Option("--apply", help="Make the indexes: one at a time, concurrently, with a way back.")
     ] = False,
@@ -50,7 +68,7 @@ def command(
 ) -> None:
     """Say which indexes a database lacks, prove it, and make them if told to.
 
-    Nothing is changed without --apply. Exit status 1 if an index could not be made.
+    Nothing is changed without --apply. Exit status 1 if an index could not be made, 130 if it was interrupted.
     """
     if compare is not None:
         _compare(*compare, as_json_)
@@ -64,18 +82,44 @@ def command(
         proposals = against.read_text("utf-8") if against is not None else None
     except (OSError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"--against: {against}: {type(error).__name__}") from None
+    # Before anything counts: it decides whose book is read.
+    shared = {"RESTAURANT_OTEL_WORKERS_DIR": workers_dir, "RESTAURANT_OTEL_GROUP": group}
+    os.environ.update({name: value for name, value in shared.items() if value})
     try:
         with progress("looking for indexes", silent=form == "json"):
-            found = advise(database_url, workload, against=proposals, what_if=not heuristic)
+            found = advise(database_url, workload, against=proposals, what_if=not heuristic, seconds=seconds)
         if apply_:
-            wanted = [one.index for one in found.recommendations]
-            with progress("making indexes", silent=form == "json") as report:
-                found.applied = apply(database_url, _told(wanted, report))
+            _make(database_url, found, silent=form == "json")
     except AdviseError as error:
         raise CommandError(str(error)) from None
     _show(found, form)
     if any(not one.done for one in found.applied):
         raise typer.Exit(1)
+
+
+def _make(database_url: str, found: Advice, *, silent: bool) -> None:
+    """Make what was recommended; what became of it is in `found`, and is told even if this is interrupted."""
+    wanted = [one.index for one in found.recommendations]
+    try:
+        with progress("making indexes", silent=silent) as report, _told_to_end():
+            apply(database_url, _told(wanted, report), found.applied.append)
+    except KeyboardInterrupt:
+        for line in applied_lines(found):
+            typer.echo(line, err=True)
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """SIGTERM is what Ctrl-C is: what is half-made is taken away before this ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _told(indexes: list[Index], report: Callable[[float, str], None]) -> Iterator[Index]:

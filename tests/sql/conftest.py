@@ -70,6 +70,8 @@ def postgres() -> Iterator[Postgres]:
         assert made.returncode == 0, made.stderr
         port = free_port()
         options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(folder), "fsync": "off"}
+        if (programs.parent / "lib/pg_stat_statements.so").exists():
+            options["shared_preload_libraries"] = "pg_stat_statements"
         arguments = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         with (folder / "log").open("wb") as log:
             command = [programs / "postgres", "-D", folder / "data", "-p", str(port), *arguments]

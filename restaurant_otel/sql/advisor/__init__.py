@@ -9,7 +9,7 @@ listed in `pipeline.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,10 @@ def advise(
     return pipeline.run(database, sources.source(workload), against, what_if, seconds)
 
 
-def apply(database: str | Any, indexes: Iterable[Index]) -> list[Applied]:
+def apply(
+    database: str | Any, indexes: Iterable[Index], told: Callable[[Applied], None] = lambda _: None
+) -> list[Applied]:
     """Make `indexes` on `database`, one after the other; see `restaurant_otel.sql.advisor.application.make`."""
     from restaurant_otel.sql.advisor.application import make
 
-    return make(database, indexes)
+    return make(database, indexes, told)

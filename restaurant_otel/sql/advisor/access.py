@@ -171,14 +171,21 @@ def _engine(url: sa.URL) -> sa.Engine:
         return engine
     engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
     known = {"milliseconds": int(STATEMENT_SECONDS * 1000), "seconds": STATEMENT_SECONDS}
-    statements = [one.format(**known) for one in _READ_ONLY.get(system, ())]
 
     @sa.event.listens_for(engine, "connect")
     def restrict(connection: Any, _record: Any) -> None:
         cursor = connection.cursor()
-        for statement in statements:
-            cursor.execute(statement)
+        for statement in _READ_ONLY.get(_server(system, cursor), ()):
+            cursor.execute(statement.format(**known))
         cursor.close()
         connection.commit()
 
     return engine
+
+
+def _server(system: str, cursor: Any) -> str:
+    """MySQL and MariaDB answer to each other's URLs, and know different time-outs."""
+    if system not in {"mysql", "mariadb"}:
+        return system
+    cursor.execute("SELECT version()")
+    return "mariadb" if "mariadb" in str(cursor.fetchone()[0]).lower() else "mysql"

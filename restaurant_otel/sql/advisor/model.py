@@ -293,13 +293,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of an index that was to be made. `undo` is the statement that takes it away again."""
+    """What became of an index that was to be made. `undo` is the statement that takes it away again.
+
+    `left` says that it was not made and that what there is of it could not be taken away: it serves nobody and costs.
+    """
 
     index: Index
     done: bool
     seconds: float
     undo: str
     error: str | None = None
+    left: bool = False
 
 
 @dataclass(slots=True)

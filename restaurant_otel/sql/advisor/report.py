@@ -96,8 +96,10 @@ def applied_lines(advice: Advice) -> list[str]:
     lines = ["", "APPLIED"]
     for one in advice.applied:
         done = f"made in {one.seconds:.1f} s" if one.done else f"FAILED: {one.error}; nothing is left of it"
+        if one.left:
+            done = f"FAILED: {one.error}; it may be there, INVALID, and cost: take it away"
         lines.append(f"  {one.index.label}: {done}")
-        if one.done:
+        if one.done or one.left:
             lines.append(f"      undo: {one.undo};")
     return lines
 

@@ -119,7 +119,7 @@ def from_capture() -> list[Statement]:
     ]
     if not found:
         raise AdviseError(
-            "the query book of this process and its siblings is empty: ask the app's admin API (POST /advise), or set "
-            "RESTAURANT_OTEL_WORKERS_DIR or RESTAURANT_OTEL_GROUP here as for the app"
+            "the query book of this process and its siblings is empty: ask the app's admin API (POST /advise), or give "
+            "--workers-dir or --group, the same as the app's RESTAURANT_OTEL_WORKERS_DIR or RESTAURANT_OTEL_GROUP"
         )
     return found

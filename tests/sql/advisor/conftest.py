@@ -71,7 +71,8 @@ class Bench:
     def rows(self, statement: str) -> list[Any]:
         engine = sa.create_engine(self.url)
         with engine.connect() as connection:
-            found = list(connection.exec_driver_sql(statement).all())
+            options = {"no_parameters": True}
+            found = list(connection.exec_driver_sql(statement, execution_options=options).all())
         engine.dispose()
         return found
 

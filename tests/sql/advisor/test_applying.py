@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -10,6 +15,9 @@ import sqlalchemy as sa
 from restaurant_otel.sql.advisor import Index, Key, application, apply
 from restaurant_otel.sql.advisor.access import read_only
 from tests.sql.advisor.conftest import Bench
+from tests.support.servers import ROOT as CHECKOUT
+from tests.support.servers import clean_env
+from tests.support.wait import eventually
 
 EMAIL = Index("guests", (Key("email"),))
 VISITS = Index("guests", (Key("visits"), Key("seen", descending=True)))
@@ -67,7 +75,9 @@ def test_an_invalid_index_is_cleaned_and_made_anew(guests: Bench, monkeypatch: p
         )  # CONCURRENTLY waits for this to end
         (failed,) = apply(guests.url, [EMAIL])
         assert not failed.done
-        assert names(guests) <= {EMAIL.name}
+        assert failed.left == (
+            names(guests) == {EMAIL.name}
+        )  # taking it away has to wait for the writer as well
     # One left by somebody else's failure: made invalid by hand.
     apply(guests.url, [EMAIL])
     guests.run("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'ix_guests_email'::regclass")
@@ -94,3 +104,90 @@ def test_a_table_stays_writable_meanwhile(guests: Bench) -> None:
     making.join()
     engine.dispose()
     assert done[0].done
+
+
+# --- ended in the middle -----------------------------------------------------------------------------
+
+MAKING = (
+    "FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'CREATE INDEX CONCURRENTLY%'"
+)
+
+
+def is_half_made(bench: Bench) -> bool:
+    """Whether an index is being made, and waits for a writer that was there before."""
+    invalid = "SELECT 1 FROM pg_index WHERE NOT indisvalid AND indrelid = 'guests'::regclass"
+    return bool(bench.rows(invalid)) and bool(bench.rows(f"SELECT 1 {MAKING} AND state = 'active'"))
+
+
+@pytest.mark.parametrize("ended", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_an_index_ended_by_the_server_leaves_nothing(guests: Bench, ended: str) -> None:
+    if guests.system != "postgresql":
+        pytest.skip("only PostgreSQL makes indexes concurrently")
+    engine = sa.create_engine(guests.url)
+    done: list[application.Applied] = []
+    told: list[application.Applied] = []
+    with engine.begin() as writer:
+        writer.exec_driver_sql("UPDATE guests SET visits = 0 WHERE id = 1")
+        making = threading.Thread(target=lambda: done.extend(apply(guests.url, [EMAIL, VISITS], told.append)))
+        making.start()
+        eventually(lambda: is_half_made(guests), within=8, what="an index half-made")
+        guests.rows(f"SELECT {ended}(pid) {MAKING}")
+    making.join()
+    engine.dispose()
+    (failed,) = done
+    assert told == done
+    assert (failed.done, failed.left) == (False, False)
+    assert names(guests) == set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ended_by_hand_it_tells_what_it_made_and_leaves_nothing_half_made(
+    guests: Bench, tmp_path: Path, number: signal.Signals
+) -> None:
+    if guests.system != "postgresql":
+        pytest.skip("only PostgreSQL makes indexes concurrently")
+    texts = ["SELECT * FROM guests WHERE email = :email"]
+    (tmp_path / "workload.json").write_text(json.dumps([{"text": text} for text in texts]))
+    program = str(Path(sys.executable).with_name("restaurant-otel"))
+    url = guests.url.render_as_string(hide_password=False)
+    command = [program, "advise", "--from", str(tmp_path / "workload.json"), "--apply"]
+    engine = sa.create_engine(guests.url)
+    try:
+        with engine.begin() as writer:
+            writer.exec_driver_sql("UPDATE guests SET visits = 0 WHERE id = 1")
+            running = subprocess.Popen(
+                command,
+                env=clean_env({"DATABASE_URL": url}),
+                cwd=CHECKOUT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            eventually(lambda: is_half_made(guests), within=60, what="an index half-made")
+            running.send_signal(number)
+            eventually(lambda: not is_half_made(guests), within=20, what="the index given up")
+        _, err = running.communicate(timeout=60)
+    finally:
+        running.kill()
+        running.wait()
+        engine.dispose()
+    assert running.returncode == 130
+    assert "guests(email): FAILED: interrupted" in err
+    assert "nothing is left of it" in err
+    assert names(guests) == set()
+
+
+def test_what_cannot_be_taken_away_is_reported(guests: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    if guests.system != "postgresql":
+        pytest.skip("only PostgreSQL makes indexes concurrently")
+    monkeypatch.setattr(application, "LOCK_SECONDS", 0.5)
+    engine = sa.create_engine(guests.url)
+    with engine.begin() as writer:
+        writer.exec_driver_sql("UPDATE guests SET visits = 0 WHERE id = 1")
+        (failed,) = apply(guests.url, [EMAIL])
+    engine.dispose()
+    assert (failed.done, failed.left) == (False, True)
+    (invalid,) = [one for one in guests.advice().findings if one.kind == "invalid"]
+    assert invalid.subject == EMAIL.name
+    guests.run(failed.undo)
+    assert names(guests) == set()
