@@ -37,9 +37,8 @@ class Backlog:
         # With a default timeout Python would make the server's own socket non-blocking by looking at it.
         if not hasattr(socket, "TCP_INFO") or socket.getdefaulttimeout() is not None:
             return
-        if (
-            self._round % _LOOK_EVERY == 0 or self._round & (self._round - 1) == 0
-        ):  # 0, 1, 2, 4, 8, 16, 20, ...
+        # At rounds 0, 1, 2, 4, 8, 16, 20, 32, 40, ...
+        if self._round % _LOOK_EVERY == 0 or self._round & (self._round - 1) == 0:
             names = sorted(int(name) for name in self._files.names("/proc/self/fd") if name.isdigit())
             self._listening = [fd for fd in names[:_MOST_DESCRIPTORS] if _queue(fd)][:_MOST_SOCKETS]
         self._round += 1

@@ -137,8 +137,8 @@ class EventLoops:
         loop = running_loop()
         if loop is not None and loop not in self._probes:
             lag = Lag(self._lags.bind(), self._seconds)
-            asyncio_s = isinstance(loop, asyncio.AbstractEventLoop)
-            self._probes[loop] = AsyncioProbe(loop, lag) if asyncio_s else TrioProbe(lag)
+            like_asyncio = hasattr(loop, "call_later")
+            self._probes[loop] = AsyncioProbe(loop, lag) if like_asyncio else TrioProbe(lag)
 
     def forget(self) -> None:
         """Forget all loops, after a fork: the child does not run its parent's."""
