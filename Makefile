@@ -11,7 +11,7 @@ RUN := $(VENV)/bin/python
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## The example app under traffic, live figures, a summary (DURATION=20 ends by itself)
+demo: ## The example app under traffic, live figures, a summary (DURATION=20 ends by itself, SIZE=real is a large chain)
 	@scripts/setup demo
 	@$(RUN) -m examples.restaurant.demo
 

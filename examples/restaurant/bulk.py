@@ -4,17 +4,18 @@
 must have no such tables yet. The same every time. By PostgreSQL's COPY (psycopg) or SQLite's executemany, and not
 by the ORM: that would take minutes. With ``--indexes none`` the tables have their primary keys only, for the index
 advisor to look at (`workload.sql` is what is asked of them, `indexes.sql` what the restaurant product itself came
-to have).
+to have). `extend` makes a database that `seed` has filled as large; ``make demo SIZE=real`` does that.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime as dt
+import itertools
 import random
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -77,11 +78,59 @@ def load(engine: sa.Engine, users: int = USERS, *, indexes: bool = True) -> int:
         for table, rows in zip(made, (branches(users), people(users), shifts(users)), strict=True):
             written += fill(connection.connection.driver_connection, table, rows)
         if connection.dialect.name == "postgresql":
-            for table in made:
-                sequence = f"pg_get_serial_sequence('{table.name}', 'id')"
-                connection.exec_driver_sql(f"SELECT setval({sequence}, (SELECT max(id) FROM {table.name}))")
+            _advance(connection, made)
+    _analyse(engine)
+    return written
+
+
+def _advance(connection: sa.Connection, made: Sequence[sa.Table]) -> None:
+    """PostgreSQL hands out ids from sequences, which rows inserted with their ids did not move."""
+    for table in made:
+        sequence = f"pg_get_serial_sequence('{table.name}', 'id')"
+        connection.exec_driver_sql(f"SELECT setval({sequence}, (SELECT max(id) FROM {table.name}))")
+
+
+def _analyse(engine: sa.Engine) -> None:
+    names = ", ".join(table.name for table in tables())
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("VACUUM ANALYZE" if engine.dialect.name == "postgresql" else "ANALYZE")
+        postgresql = engine.dialect.name == "postgresql"
+        connection.exec_driver_sql(f"VACUUM ANALYZE {names}" if postgresql else "ANALYZE")
+
+
+def extend(
+    engine: sa.Engine,
+    users: int = USERS,
+    *,
+    indexes: bool = True,
+    ended: Callable[[], bool] = lambda: False,
+) -> int:
+    """Add to what `seed` has written until there are `users` users, and their shifts; how many rows.
+
+    Without `indexes` users and schedules lose all but their primary keys. Stops early once it has `ended`.
+    """
+    written = 0
+    with engine.begin() as connection:
+        metadata = sa.MetaData()
+        metadata.reflect(connection, only=[table.name for table in tables()])
+        for table in (Branch.__table__, User.__table__, Schedule.__table__):
+            for index in metadata.tables[
+                table.name
+            ].indexes:  # made anew below: quicker than one row at a time
+                if not indexes or not index.unique:
+                    index.drop(connection)
+        fill = _copy if connection.dialect.name == "postgresql" else _insert
+        for table, rows in zip(tables(), (branches(users), people(users), shifts(users)), strict=True):
+            last = connection.execute(sa.select(sa.func.coalesce(sa.func.max(table.c.id), 0))).scalar_one()
+            more = (row for row in rows if row[0] > last)
+            more = itertools.takewhile(lambda _: not ended(), more)
+            written += fill(connection.connection.driver_connection, table, more)
+            if indexes:
+                for index in metadata.tables[table.name].indexes:
+                    if not index.unique:
+                        index.create(connection)
+        if connection.dialect.name == "postgresql":
+            _advance(connection, tables())
+    _analyse(engine)
     return written
 
 
@@ -125,10 +174,11 @@ def _as_text(value: Any) -> Any:
     return value.isoformat() if isinstance(value, dt.date) else value
 
 
-def sync_engine(url: sa.URL) -> sa.Engine:
-    """An engine for `load`, whatever driver `url` names."""
+def sync_engine(url: sa.URL, schema: str | None = None) -> sa.Engine:
+    """An engine for `load` and `extend`, whatever driver `url` names; `schema` is PostgreSQL's."""
     if url.get_backend_name() == "postgresql":
-        return sa.create_engine(url.set(drivername="postgresql+psycopg"))
+        arguments = {"options": f"-csearch_path={schema}"} if schema else {}
+        return sa.create_engine(url.set(drivername="postgresql+psycopg"), connect_args=arguments)
     engine = sa.create_engine(url.set(drivername="sqlite"))
 
     @sa.event.listens_for(engine, "connect")

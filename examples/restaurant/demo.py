@@ -26,8 +26,8 @@ import httpx
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateSchema, DropSchema
 
-from examples.restaurant import figures, show
-from examples.restaurant.database import make_engine
+from examples.restaurant import bulk, figures, show
+from examples.restaurant.database import database_url, make_engine
 from examples.restaurant.figures import Figures
 from examples.restaurant.parts import DemoError, Part, free_port, running
 from examples.restaurant.seed import seed
@@ -55,6 +55,10 @@ class Options:
     """Visits a second; each makes one to three requests."""
     scale: int = 1
     """Size of the data, in times of the smallest."""
+    size: str = ""
+    """``real``: 200,000 users and 1,000,000 shifts as well."""
+    indexes: str = "app"
+    """``none``: users and schedules have no index, for `restaurant-otel advise` to find."""
     database_url: str = ""
     """A PostgreSQL database, in which a schema is made and dropped; SQLite in a temporary file otherwise."""
 
@@ -69,7 +73,12 @@ class Options:
                     values[name] = kind(text)
                 except ValueError:
                     raise DemoError(f"{name.upper()}={text}: not a number") from None
-        options = cls(**values, database_url=env.get("DATABASE_URL", ""))  # type: ignore[arg-type]
+        words = {name: env.get(name.upper()) or getattr(cls, name) for name in ("size", "indexes")}
+        options = cls(**values, **words, database_url=env.get("DATABASE_URL", ""))  # type: ignore[arg-type]
+        if options.size not in {"", "real"} or options.indexes not in {"app", "none"}:
+            raise DemoError("SIZE is 'real' or not set, INDEXES 'app' or 'none'")
+        if options.indexes == "none" and options.size != "real":
+            raise DemoError("INDEXES=none goes with SIZE=real")
         if not (options.workers >= 1 and options.rate > 0 and options.scale >= 1 and options.port >= 0):
             raise DemoError("WORKERS, RATE and SCALE are positive numbers")
         if options.database_url and not options.database_url.startswith("postgres"):
@@ -84,7 +93,7 @@ async def demo(options: Options, stop: asyncio.Event) -> None:
     with tempfile.TemporaryDirectory(prefix="restaurant-demo-") as folder:
         env = _environment(options, Path(folder))
         async with contextlib.AsyncExitStack() as stack:
-            rows = await stack.enter_async_context(_database(env, options.scale))
+            rows = await stack.enter_async_context(_database(env, options, stop))
             app = await stack.enter_async_context(_app(env, Path(folder), port, options.workers))
             await app.answers(f"{url}/metrics", stop)  # which is not counted, as a page would be
             prometheus = await stack.enter_async_context(_prometheus(Path(folder), port, stop))
@@ -92,6 +101,9 @@ async def demo(options: Options, stop: asyncio.Event) -> None:
                 return
             print(f"app         {url}  ({rows} rows, {options.workers} worker(s))")
             print(f"metrics     {url}/metrics")
+            if options.size == "real" and not options.database_url:
+                print(f"advise      restaurant-otel advise --database-url {env['DATABASE_URL']} \\")
+                print("                --from examples/restaurant/workload.sql")
             print(
                 f"Prometheus  {prometheus.graph if prometheus else 'not installed: left out'}\n", flush=True
             )
@@ -121,7 +133,7 @@ def _environment(options: Options, folder: Path) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def _database(env: Mapping[str, str], scale: int) -> AsyncIterator[int]:
+async def _database(env: Mapping[str, str], options: Options, stop: asyncio.Event) -> AsyncIterator[int]:
     """A database full of data, dropped again; yields how many rows it has."""
     engine = make_engine(env)
     schema = env.get("DATABASE_SCHEMA")
@@ -133,14 +145,28 @@ async def _database(env: Mapping[str, str], scale: int) -> AsyncIterator[int]:
         await engine.dispose()
         raise DemoError(f"DATABASE_URL: {error}") from error
     try:
-        rows = await seed(engine, scale)
+        rows = await seed(engine, options.scale)
         await engine.dispose()  # no connection idles here while the app uses the database
+        if options.size == "real":
+            print("loading 200,000 users and 1,000,000 shifts ...", flush=True)
+            rows += await asyncio.to_thread(_extend, env, options.indexes == "app", stop)
         yield rows
     finally:
         if schema:
             async with engine.begin() as connection:
                 await connection.execute(DropSchema(schema, cascade=True))
         await engine.dispose()
+
+
+def _extend(env: Mapping[str, str], indexes: bool, stop: asyncio.Event) -> int:
+    try:
+        engine = bulk.sync_engine(database_url(env), env.get("DATABASE_SCHEMA"))
+    except ImportError:
+        raise DemoError("SIZE=real on PostgreSQL needs psycopg: pip install 'psycopg[binary]'") from None
+    try:
+        return bulk.extend(engine, indexes=indexes, ended=stop.is_set)
+    finally:
+        engine.dispose()
 
 
 def _app(
