@@ -186,7 +186,10 @@ def test_where_prometheus_is_not_installed_it_is_left_out(start: Start) -> None:
 
 def test_in_a_terminal_figures_are_drawn_in_place_until_ctrl_c(start: Start) -> None:
     demo = start(terminal=True, **NO_PROMETHEUS)
-    demo.says("\x1b[9F\x1b[J")  # up over what was drawn, and away with it
+    drawn = demo.says("F\x1b[J")  # up over what was drawn, and away with it
+    up = re.search(r"\x1b\[J([^\x1b]*)\x1b\[(\d+)F", drawn)
+    assert up is not None
+    assert up[1].count("\n") == int(up[2]) > 1
     demo.press_ctrl_c()
     status, output = demo.ends()
     assert status == 0, output
