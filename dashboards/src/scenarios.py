@@ -197,6 +197,16 @@ def _resources() -> Iterator[Scenario]:
         silent=[("EventLoopLag", CRITICAL)],
     )
     yield Scenario("EventLoopLag", CRITICAL, histogram(lag, (120, 120), (0.001, 4.0)))
+    queue = catalog.HTTP_SERVER_QUEUE_DURATION
+    yield Scenario("RequestsQueueing", WARNING, histogram(queue, (120, 120), (0.004, 3.0)))
+    briefly = histogram(queue, (120, 120), (0.004, 0.2))
+    yield Scenario("RequestsQueueing", WARNING, briefly, fires=False, why="a short wait")
+    threads = {"restaurant_thread_pool_name": "anyio", "worker": "41"}
+    pool = name_of(catalog.THREAD_POOL_UTILIZATION)
+    yield Scenario("ThreadPoolSaturated", WARNING, [gauge(pool, 0.2, 1.0, **threads)])
+    yield Scenario(
+        "ThreadPoolSaturated", WARNING, [gauge(pool, 0.2, 0.8, **threads)], fires=False, why="some are free"
+    )
     starts = name_of(catalog.WORKER_STARTS)
     yield Scenario("WorkersRestarting", WARNING, [_WORKERS, counter(starts, 0, 2)], after=30)
     deployed = counter(starts, 0, 0.2)

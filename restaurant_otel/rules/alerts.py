@@ -64,6 +64,7 @@ class Alert:
                 "summary": self.summary.replace("{service}", _service(o)),
                 "description": self.description.replace("{service}", _service(o)),
                 "runbook_url": f"{o.runbooks_url}/{self.runbook}.md",
+                "runbook_command": f"restaurant-otel rules runbook {self.name}",
                 "dashboard_url": f"{o.grafana_url}/d/restaurant-{self.area}?{variables}",
             },
         }
@@ -349,6 +350,29 @@ def _resources(o: Options) -> Iterator[Alert]:
             f"One time in a hundred an event loop on {instance} ({{service}}) is "
             f"{DURATION} late: something blocks it, and every request in that worker waits.",
         )
+    yield Alert(
+        "RequestsQueueing",
+        WARNING,
+        "resources",
+        "requests-queueing",
+        "instance:http_queue_seconds:p99_5m > 0.5",
+        "5m",
+        f"Requests to {instance} ({{service}}) wait before a worker takes them",
+        f"One request in a hundred has waited {DURATION} between the proxy and {instance} ({{service}}): its "
+        "workers are all busy, and users wait before the app has even begun.",
+    )
+    threads = _where("restaurant_thread_pool_name")
+    yield Alert(
+        "ThreadPoolSaturated",
+        WARNING,
+        "resources",
+        "thread-pool-saturated",
+        "instance_pool:thread_pool:utilization >= 0.9",
+        "5m",
+        f"The thread pool {threads} on {instance} ({{service}}) is full",
+        f"{PERCENT} of the threads of {threads} are busy in a worker on {instance} ({{service}}). What needs one "
+        "waits for it, however little there is to do.",
+    )
     workers = f"max by ({o.labels('instance')}) ({o.series(name_of(catalog.TELEMETRY_WORKERS))})"
     yield Alert(
         "WorkersRestarting",

@@ -216,6 +216,9 @@ def _resources(o: Options) -> Iterator[Rule]:
     ):
         bucket = f"sum by ({instance}, le) ({o.rate(f'{name}_bucket', '5m')})"
         yield Rule(f"instance:{level}:p99_5m", f"histogram_quantile(0.99, {bucket}) >= 0")
+    pool = o.labels("instance", "restaurant_thread_pool_name")
+    busy = o.series(name_of(catalog.THREAD_POOL_UTILIZATION))
+    yield Rule("instance_pool:thread_pool:utilization", f"max by ({pool}) ({busy})")
     starts = o.series(name_of(catalog.WORKER_STARTS))
     yield Rule(
         "instance:worker_starts:increase15m", f"sum by ({instance}) (increase({starts}[{o.time('15m')}]))"

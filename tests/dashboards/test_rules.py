@@ -96,6 +96,7 @@ def test_every_alert_says_what_is_wrong_and_where_to_look(alert: Alert) -> None:
     assert texts["description"].endswith(".")
     assert "$value" in texts["description"] or alert.name in ("TargetDown", "RedisAway")
     assert texts["runbook_url"] == f"https://wiki/x/{alert.runbook}.md"
+    assert texts["runbook_command"] == f"restaurant-otel rules runbook {alert.name}"
     assert re.match(r"https://grafana/d/restaurant-[a-z]+\?var-job=", texts["dashboard_url"])
     page = (bundled.runbooks() / f"{alert.runbook}.md").read_text()
     assert f"`{alert.name}`" in page

@@ -328,7 +328,7 @@ _WORKERS: Final = (
         series_colours={"event loop late": NEUTRAL},
         description=about(
             "99 % are below: what requests wait for that is neither database nor their own work.",
-            runbooks=("event-loop-lag",),
+            runbooks=("event-loop-lag", "requests-queueing"),
         ),
     ),
     graph_panel(
@@ -345,7 +345,7 @@ _WORKERS: Final = (
         size=(8, 8),
         description=about(
             "Busy threads, of those that a pool may have, in the fullest worker.",
-            runbooks=("event-loop-lag",),
+            runbooks=("thread-pool-saturated",),
         ),
     ),
     graph_panel(
