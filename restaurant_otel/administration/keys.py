@@ -148,12 +148,17 @@ def fetch_bounded(url: str) -> bytes:
     else:
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=FETCH_SECONDS)
 
+    begun = time.monotonic()
+    connection.connect()
+    # Kept apart: the connection forgets it once an answer has begun that ends when the server closes.
+    sock = connection.sock
+
     def give_up() -> None:
         # The time-out is for one read, of which a slow server makes thousands.
-        with suppress(OSError, AttributeError):
-            connection.sock.shutdown(SHUT_RDWR)
+        with suppress(OSError):
+            sock.shutdown(SHUT_RDWR)
 
-    deadline = threading.Timer(FETCH_SECONDS, give_up)
+    deadline = threading.Timer(max(0.0, begun + FETCH_SECONDS - time.monotonic()), give_up)
     deadline.daemon = True
     deadline.start()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -17,6 +18,15 @@ KEPT = 120
 """Seconds for which clients keep their connections; `STAYS` makes uvicorn do so as well."""
 
 STAYS = ("--timeout-keep-alive", str(KEPT))
+
+
+@pytest.fixture(autouse=True)
+def same_log_level() -> Iterator[None]:
+    """The library's log level as it was: the API changes it for the process, in which other tests look at the log."""
+    library = logging.getLogger("restaurant_otel")
+    before = library.level
+    yield
+    library.setLevel(before)
 
 
 @pytest.fixture(scope="session")
