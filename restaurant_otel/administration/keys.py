@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from socket import SHUT_RDWR
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -138,30 +138,22 @@ def _suits(entry: Mapping[str, Any], algorithm: str) -> bool:
 
 def fetch_bounded(url: str) -> bytes:
     """The document at `url`, within `FETCH_SECONDS` and `LARGEST_SET`. Raises OSError, HTTPException, ValueError."""
+    began = time.monotonic()
     parts = urlsplit(url)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        connection = http.client.HTTPSConnection(
-            parts.hostname or "", parts.port, timeout=FETCH_SECONDS, context=ssl.create_default_context()
-        )
-    else:
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=FETCH_SECONDS)
-
-    begun = time.monotonic()
-    connection.connect()
-    # Kept apart: the connection forgets it once an answer has begun that ends when the server closes.
-    sock = connection.sock
-
-    def give_up() -> None:
-        # The time-out is for one read, of which a slow server makes thousands.
-        with suppress(OSError):
-            sock.shutdown(SHUT_RDWR)
-
-    deadline = threading.Timer(max(0.0, begun + FETCH_SECONDS - time.monotonic()), give_up)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    plain = socket.create_connection((host, port), FETCH_SECONDS)
+    # Time-outs are for one read, of which a slow server makes thousands. A second handle on the socket ends them all,
+    # also those in the middle of a TLS handshake, and after `http.client` has let go of its own.
+    handle = plain.dup()
+    deadline = threading.Timer(max(0.0, began + FETCH_SECONDS - time.monotonic()), _give_up, (handle,))
     deadline.daemon = True
     deadline.start()
+    connection = http.client.HTTPConnection(host, port)
+    connection.sock = plain
     try:
+        if parts.scheme == "https":
+            connection.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=host)
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("GET", path, headers={"Accept": "application/jwk-set+json, application/json"})
         answer = connection.getresponse()
         if answer.status != 200:
@@ -173,3 +165,9 @@ def fetch_bounded(url: str) -> bytes:
     finally:
         deadline.cancel()
         connection.close()
+        handle.close()
+
+
+def _give_up(handle: socket.socket) -> None:
+    with suppress(OSError):  # over and closed meanwhile
+        handle.shutdown(socket.SHUT_RDWR)
