@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -526,6 +529,29 @@ def test_a_keys_server_that_is_not_good_for_anything_lets_nobody_in_and_takes_li
     assert time.monotonic() - began < 10  # the slow ones would take twenty
     assert refusal(to, signed(KEY, "one")) == "503 keys_unavailable"
     assert server.asked == 1
+
+
+def test_a_keys_server_that_is_slow_to_agree_on_encryption_takes_little_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote, "FETCH_SECONDS", 0.5)
+
+    def drip(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"\x16\x03\x03\x40\x00")  # a handshake of 16 KiB
+            for _ in range(2000):
+                connection.sendall(b"\x00")
+                time.sleep(0.01)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=drip, args=(listening,), daemon=True)
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(OSError):
+            remote.fetch_bounded(f"https://127.0.0.1:{listening.getsockname()[1]}/keys")
+        assert time.monotonic() - began < 10  # it would take twenty
+        thread.join()
 
 
 @pytest.mark.parametrize(
