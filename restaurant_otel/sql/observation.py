@@ -85,7 +85,7 @@ class Observation:
             engine.options = options
 
     # One function from a query's beginning to its end, and nothing kept in between but its variables: calls and
-    # objects for the steps cost a fifth more.
+    # objects for the steps cost a sixth more.
     def _do_execute(
         self, cursor: Any, statement: str, parameters: Any, context: Any, way: str = EXECUTE
     ) -> bool:
