@@ -8,6 +8,8 @@ is wrong fits at none.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -269,4 +271,32 @@ def test_switches_are_counted_as_the_kernel_counts_them(sampler: tuple[Sampler, 
         time.sleep(0.001)
     told_after, after = switches(), total()
     assert told_after - told_before >= 50
+    assert after - before >= told_after - told_before
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/thread-self/schedstat"), reason="the kernel does not tell")
+def test_time_in_the_run_queue_is_what_the_kernel_says(sampler: tuple[Sampler, Registry]) -> None:
+    """Two that burn one CPU wait for each other."""
+    made, registry = sampler
+
+    def waited() -> float:
+        (numbers,) = lines("/proc/thread-self/schedstat")
+        return int(numbers[1]) / 1e9
+
+    def total() -> float:
+        made.sample()
+        return from_families(registry.collect()).total("restaurant_process_run_queue_time_seconds_total")
+
+    everywhere = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(everywhere)})
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])  # on the same CPU: it is inherited
+    try:
+        before, told_before = total(), waited()
+        while waited() - told_before < 0.1:
+            pass
+        told_after, after = waited(), total()
+    finally:
+        other.kill()
+        other.wait()
+        os.sched_setaffinity(0, everywhere)
     assert after - before >= told_after - told_before

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 import pytest
 
-from restaurant_otel.metrics import Registry
+from restaurant_otel import catalog
+from restaurant_otel.metrics import HistogramPoint, Registry
 from restaurant_otel.usage.sampler import Sampler
 
 MIB = 1 << 20
@@ -50,3 +52,33 @@ def test_open_files_and_filled_memory_are_seen() -> None:
     assert after.memory is not None
     assert after.descriptors - before.descriptors == 50
     assert after.memory - before.memory == pytest.approx(len(filled), rel=0.1)
+
+
+def test_waiting_for_the_interpreters_lock_is_seen() -> None:
+    """A thread that computes keeps the lock for the switch interval; ours, which wants its turn, waits so long."""
+    registry = Registry()
+    usual = sys.getswitchinterval()
+    sampler = Sampler(registry, 0.01)
+    sys.setswitchinterval(0.3)
+    try:
+        sampler.start()
+        deadline = time.monotonic() + 30
+        while longest(registry, catalog.WAKE_UP_DELAY) < 0.1 and time.monotonic() < deadline:
+            sum(range(10_000_000))  # some 0.1 s in one call, in which nobody else gets a turn
+    finally:
+        sys.setswitchinterval(usual)
+        sampler.stop()
+    assert longest(registry, catalog.WAKE_UP_DELAY) >= 0.1
+
+
+def longest(registry: Registry, metric: catalog.Metric) -> float:
+    """The lower end of the highest bucket that something fell into; 0 where nothing did."""
+    for family in registry.collect():
+        if family.metric is metric:
+            (point,) = family.points
+            assert isinstance(point, HistogramPoint)
+            return max(
+                (low for low, count in zip((0.0, *metric.bounds), point.counts, strict=True) if count),
+                default=0.0,
+            )
+    return 0.0
