@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from restaurant_otel.bundled import runbooks
 from restaurant_otel.catalog import COMPONENTS, DEFAULT_OBJECTIVES, Objective
 from restaurant_otel.scoring import (
     ADVICE,
@@ -163,3 +164,13 @@ def test_a_team_may_add_advice_of_its_own() -> None:
     own = Advice("ask-the-bakers", "database", "statements", "Ask the bakers.", "https://wiki/bakers")
     slow = {"statements": (Fact("SELECT menu", 0.9, "s"),)}
     assert [name for name, _ in advise(slow, own, database=0.4)] == ["ask-the-bakers", "slow-statements"]
+
+
+@pytest.mark.parametrize("advice", ADVICE, ids=lambda advice: advice.name)
+def test_each_piece_of_advice_has_a_component_and_a_runbook(advice: Advice) -> None:
+    assert advice.component in {each.component for each in COMPONENTS}
+    assert (runbooks() / f"{advice.runbook}.md").is_file()
+
+
+def test_each_component_has_advice_that_needs_no_evidence() -> None:
+    assert {each.component for each in ADVICE if not each.evidence} == {each.component for each in COMPONENTS}
