@@ -39,10 +39,9 @@ class Shelf:
                 with self._lock:
                     self._memory[name] = text
                 return
-            from restaurant_otel.metrics.folder import write_new
+            from restaurant_otel.metrics import folder as folders
 
-            for _ in write_new(folder, _file(name), [text.encode()]):
-                pass
+            folders.replace(folder, _file(name), text.encode())
 
     def get(self, name: str) -> Any:
         """The document, or None where there is none, or none that can be read."""
@@ -52,8 +51,8 @@ class Shelf:
                 return None if text is None else json.loads(text)
             from restaurant_otel.metrics import folder as folders
 
-            with suppress(OSError, ValueError), folders.opened(folder, _file(name)) as (descriptor, status):
-                return json.loads(folders.read(descriptor, min(status.st_size, LARGEST)))
+            with suppress(OSError, ValueError):
+                return json.loads(folders.contents(folder, _file(name), LARGEST))
         return None
 
     def stamp(self, name: str) -> int:
@@ -97,7 +96,7 @@ class Shelf:
             return
         from restaurant_otel.metrics import folder
 
-        with folder.base(members.root) as parent, folder.inner(parent, members.name) as place:
+        with folder.of_group(members) as place:
             yield place
 
 

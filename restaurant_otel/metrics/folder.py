@@ -2,7 +2,7 @@
 
 Temporary folders are shared with strangers, who may have put a link, a folder of their own or a pipe where
 ours should be. So every step is taken relative to a descriptor that was checked, and nothing follows a link.
-`workers` and `group` are the callers; what the files hold is no matter here.
+What the files hold is no matter here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from restaurant_otel.metrics.group import Group
 
 _MEBIBYTE: Final = 1 << 20
 _PLANTED: Final = (errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM)  # a link, a socket, somebody else's
@@ -40,6 +43,13 @@ def inner(parent: int, name: str, create: bool = False) -> Iterator[int]:
     """A descriptor of the folder `name` in `parent`. Raises as `base` does."""
     with _private(name, parent, create) as descriptor:
         yield descriptor
+
+
+@contextlib.contextmanager
+def of_group(group: Group) -> Iterator[int]:
+    """A descriptor of the folder that the workers of a group share. Raises as `base` does."""
+    with base(group.root) as parent, inner(parent, group.name) as place:
+        yield place
 
 
 @contextlib.contextmanager
@@ -125,6 +135,18 @@ def read(descriptor: int, size: int) -> bytes:
     while len(data) < size and (more := os.pread(descriptor, size - len(data), len(data))):
         data += more
     return data
+
+
+def contents(folder: int, name: str, most: int) -> bytes:
+    """What a file of ours holds, its first `most` bytes. Raises OSError, of which `UnsafeError` is one."""
+    with opened(folder, name) as (descriptor, status):
+        return read(descriptor, min(status.st_size, most))
+
+
+def replace(folder: int, name: str, data: bytes) -> None:
+    """`write_new`, in one step. Raises OSError."""
+    for _ in write_new(folder, name, (data,)):
+        pass
 
 
 def write_new(folder: int, name: str, parts: Iterable[bytes | bytearray | memoryview]) -> Iterator[None]:

@@ -65,7 +65,7 @@ class Reader:
         `folder.UnsafeError`, or what the system says when it runs out of descriptors or memory; an answer without
         some of the workers would be worse than none.
         """
-        with folder.base(self.members.root) as parent, folder.inner(parent, self.members.name) as place:
+        with folder.of_group(self.members) as place:
             for _ in range(_TRIES):
                 names = [name for name in os.listdir(place) if name.endswith(_SUFFIX) and name != LEDGER]
                 try:
@@ -139,11 +139,7 @@ def fold(members: Group, limit: int) -> Iterator[None]:
     The ledger keeps `limit` attribute sets of a metric; the rest goes to its overflow set. Works in steps of a
     few milliseconds. Raises OSError; then nothing has changed, or all of it.
     """
-    with (
-        folder.base(members.root) as parent,
-        folder.inner(parent, members.name) as place,
-        folder.exclusively(place, _LOCK) as alone,
-    ):
+    with folder.of_group(members) as place, folder.exclusively(place, _LOCK) as alone:
         if alone:
             yield from _fold(place, limit)
 
@@ -315,8 +311,7 @@ def _take_over(parent: int, found: Group) -> Group | None:
         return None
     target = Group(old.name, found.root, old)
     target = _follow(parent, target) or target
-    for _ in folder.write_new(parent, f"{found.name}.alias", [target.name.encode()]):
-        pass
+    folder.replace(parent, f"{found.name}.alias", target.name.encode())
     return target
 
 

@@ -82,19 +82,13 @@ def _write(group: Group, name: str, plain: dict[str, Any]) -> None:
     from restaurant_otel.metrics import folder  # not above: Windows cannot import it, and has no groups
 
     data = json.dumps(plain, separators=(",", ":")).encode()
-    with folder.base(group.root) as parent, folder.inner(parent, group.name) as place:
-        for _ in folder.write_new(place, name, (data,)):
-            pass
+    with folder.of_group(group) as place:
+        folder.replace(place, name, data)
 
 
 def _read(group: Group, name: str) -> Any:
     from restaurant_otel.metrics import folder
 
-    with (
-        contextlib.suppress(OSError, ValueError),
-        folder.base(group.root) as parent,
-        folder.inner(parent, group.name) as place,
-        folder.opened(place, name) as (descriptor, status),
-    ):
-        return json.loads(folder.read(descriptor, min(status.st_size, _MOST_BYTES)))
+    with contextlib.suppress(OSError, ValueError), folder.of_group(group) as place:
+        return json.loads(folder.contents(place, name, _MOST_BYTES))
     return None

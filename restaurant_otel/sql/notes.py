@@ -108,14 +108,13 @@ class Notes:
 def _write(group: Group, news: list[tuple[Name, Note]]) -> None:
     from restaurant_otel.metrics import folder
 
-    with folder.base(group.root) as parent, folder.inner(parent, group.name) as place:
+    with folder.of_group(group) as place:
         present = {name for name in os.listdir(place) if name.endswith(_SUFFIX)}
         for (kind, key), note in news:
             name, data = f"{kind}-{key}{_SUFFIX}", json.dumps(note).encode()
             full = sum(each.startswith(f"{kind}-") for each in present) >= MOST
             if len(data) <= LARGEST and (name in present or not full):
-                for _ in folder.write_new(place, name, [data]):
-                    pass
+                folder.replace(place, name, data)
                 present.add(name)
 
 
@@ -123,12 +122,12 @@ def _read(group: Group, kind: str) -> dict[str, Note]:
     from restaurant_otel.metrics import folder
 
     found: dict[str, Note] = {}
-    with folder.base(group.root) as parent, folder.inner(parent, group.name) as place:
+    with folder.of_group(group) as place:
         for name in os.listdir(place):
             if not name.startswith(f"{kind}-") or not _NAME.fullmatch(name):
                 continue
-            with contextlib.suppress(OSError, ValueError), folder.opened(place, name) as (file, _):
-                note = json.loads(folder.read(file, LARGEST))
+            with contextlib.suppress(OSError, ValueError):
+                note = json.loads(folder.contents(place, name, LARGEST))
                 if isinstance(note, dict):
                     found[name.removesuffix(_SUFFIX).partition("-")[2]] = note
     return found

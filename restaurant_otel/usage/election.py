@@ -42,7 +42,7 @@ class Election:
         from restaurant_otel.metrics import folder
 
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        with folder.base(group.root) as parent, folder.inner(parent, group.name) as place:
+        with folder.of_group(group) as place:
             descriptor = os.open(self._name, flags, 0o600, dir_fd=place)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

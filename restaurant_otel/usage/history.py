@@ -74,7 +74,7 @@ class _opened:  # noqa: N801 - used as a function
         from restaurant_otel.metrics import folder  # not above: Windows cannot import it, and has no groups
 
         flags |= os.O_NOFOLLOW | os.O_CLOEXEC
-        with folder.base(group.root) as parent, folder.inner(parent, group.name) as place:
+        with folder.of_group(group) as place:
             self._descriptor = os.open(_FILE, flags, 0o600, dir_fd=place)
 
     def __enter__(self) -> int:
