@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import importlib.util
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from opentelemetry.context.context import Context
 
 from restaurant_otel import current
+from tests.support import modules
 
 
 def test_the_variable_that_the_api_keeps_the_context_in_is_where_we_know_it() -> None:
@@ -49,12 +49,7 @@ class Elsewhere:
 def with_another_runtime(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module as it is where OTEL_PYTHON_CONTEXT names another implementation."""
     monkeypatch.setattr(api, "_RUNTIME_CONTEXT", Elsewhere())
-    spec = importlib.util.spec_from_file_location("current_elsewhere", current.__file__)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return modules.load(current.__file__)
 
 
 def test_another_implementation_of_the_context_is_used(with_another_runtime: ModuleType) -> None:

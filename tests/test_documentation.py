@@ -21,6 +21,7 @@ from restaurant_otel import catalog
 from restaurant_otel.rules import recording
 from restaurant_otel.rules.options import Options
 from restaurant_otel.settings import PROCESS_VARIABLES, Settings, env_names
+from tests.support import modules
 from tests.support.load import settled
 from tests.support.prometheus import Prometheus
 from tests.support.readings import Readings
@@ -271,12 +272,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @pytest.fixture
 def reference() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "scripts" / "reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return modules.load(ROOT / "scripts" / "reference.py")
 
 
 def test_the_generated_parts_are_up_to_date(reference: ModuleType) -> None:

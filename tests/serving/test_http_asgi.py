@@ -42,6 +42,16 @@ async def ok(scope: Any, receive: Any, send: Any) -> None:
     await body(send, b"hello")
 
 
+def answering(status: Any) -> Any:
+    """An app that answers each request with this status, and no body."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await start(send, status)
+        await body(send)
+
+    return app
+
+
 def test_headers_that_can_be_read_but_once_reach_the_app_too(spans: Spans, added: Added) -> None:
     seen: list[Any] = []
 
@@ -64,11 +74,7 @@ def test_headers_that_can_be_read_but_once_reach_the_app_too(spans: Spans, added
 def test_a_status_is_told_as_a_number_however_the_app_says_it(
     spans: Spans, added: Added, status: int
 ) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await start(send, status)
-        await body(send)
-
-    target = ASGIMiddleware(app, tracer_provider=spans.provider)
+    target = ASGIMiddleware(answering(status), tracer_provider=spans.provider)
     for _ in range(2):  # the first finds its series, the second has it
         asgi_call(target)
     assert added().total(DURATION, http_response_status_code="201") == 2
@@ -80,11 +86,7 @@ def test_a_status_is_told_as_a_number_however_the_app_says_it(
 def test_a_status_that_is_none_is_left_out_and_the_request_counted(
     spans: Spans, added: Added, status: Any
 ) -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await start(send, status)
-        await body(send)
-
-    target = ASGIMiddleware(app, tracer_provider=spans.provider)
+    target = ASGIMiddleware(answering(status), tracer_provider=spans.provider)
     for _ in range(2):
         response = asgi_call(target)
         assert response.messages[0]["status"] == status
@@ -241,22 +243,14 @@ def test_the_exception_behind_starlettes_500_is_told(spans: Spans, added: Added)
 def test_a_5xx_without_an_exception_has_its_status_as_error_type(
     spans: Spans, added: Added, status: int
 ) -> None:
-    async def failing(scope: Any, receive: Any, send: Any) -> None:
-        await start(send, status)
-        await body(send)
-
-    asgi_call(ASGIMiddleware(failing, tracer_provider=spans.provider))
+    asgi_call(ASGIMiddleware(answering(status), tracer_provider=spans.provider))
     assert spans.server().status.status_code is StatusCode.ERROR
     assert added().total(DURATION, error_type=str(status)) == 1
 
 
 @pytest.mark.parametrize("status", [400, 404, 499])
 def test_a_4xx_is_not_an_error_of_the_server(spans: Spans, added: Added, status: int) -> None:
-    async def missing(scope: Any, receive: Any, send: Any) -> None:
-        await start(send, status)
-        await body(send)
-
-    asgi_call(ASGIMiddleware(missing, tracer_provider=spans.provider))
+    asgi_call(ASGIMiddleware(answering(status), tracer_provider=spans.provider))
     assert spans.server().status.status_code is StatusCode.UNSET
     assert added().labels(DURATION, "error_type") == {""}
 

@@ -17,7 +17,8 @@ import pytest
 import sqlalchemy as sa
 from opentelemetry import context
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from sqlalchemy.ext.asyncio import create_async_engine
+from opentelemetry.sdk.trace import SpanProcessor
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from restaurant_otel import sql
 from restaurant_otel.current import REQUEST_KEY
@@ -228,6 +229,47 @@ async def warm_async(engine: Any) -> None:
     with suppress_instrumentation():
         async with engine.connect():
             pass
+
+
+async def stream_rows(database: Database, statement: Any) -> int:
+    """Stream the result of a SELECT; how many rows it has."""
+    engine = database.engine()
+    await warm_async(engine)
+    async with AsyncSession(engine) as session:
+        result = await session.stream(statement)
+        rows = len([row async for row in result])
+    await engine.dispose()
+    return rows
+
+
+async def cancel_query(database: Database, statement: str, has_begun: Callable[[], object]) -> None:
+    """Cancel the task that executes `statement` once it `has_begun`."""
+    engine = database.engine()
+    await warm_async(engine)
+
+    async def query() -> None:
+        async with engine.connect() as connection:
+            await connection.execute(sa.text(statement))
+
+    task = asyncio.create_task(query())
+    await asyncio.to_thread(eventually, has_begun)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await engine.dispose()
+
+
+@pytest.fixture
+def counting_starts(spans: Spans) -> list[str]:
+    """Names of the spans that began, to hold against those that ended."""
+    begun: list[str] = []
+
+    class Counter(SpanProcessor):
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            begun.append(span.name)
+
+    spans.provider.add_span_processor(Counter())
+    return begun
 
 
 @pytest.fixture(params=["pysqlite", "aiosqlite", "psycopg", "asyncpg"])

@@ -12,12 +12,21 @@ import pytest
 import sqlalchemy as sa
 from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy import orm
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from restaurant_otel import sql
 from restaurant_otel.sql import engines, fetching
 from restaurant_otel.sql.book import QueryEntry, query_book, repeated_queries, slow_queries
-from tests.sql.conftest import PASSWORD, Database, Request, Told, fresh_tables, fresh_words, users, warm_async
+from tests.sql.conftest import (
+    PASSWORD,
+    Database,
+    Request,
+    Told,
+    cancel_query,
+    fresh_tables,
+    fresh_words,
+    stream_rows,
+    users,
+)
 from tests.support.readings import read_registry
 from tests.support.spans import Spans
 from tests.support.wait import eventually
@@ -136,42 +145,15 @@ def test_a_failed_query(database: Database, told: Told):
 
 @pytest.mark.parametrize("database", ["aiosqlite", "asyncpg"], indirect=True)
 def test_an_async_stream_is_one_query(database: Database, told: Told):
-    async def stream() -> int:
-        engine = database.engine()
-        await warm_async(engine)
-        async with AsyncSession(engine) as session:
-            result = await session.stream(sa.select(users))
-            rows = len([row async for row in result])
-        await engine.dispose()
-        return rows
-
     database.run(insert_and_ask)
     told.clear()
-    assert asyncio.run(stream()) == 4
+    assert asyncio.run(stream_rows(database, sa.select(users))) == 4
     assert (told.names, told.count()) == (["SELECT users"], 1)
 
 
 @pytest.mark.parametrize("database", ["asyncpg"], indirect=True)
-def test_a_cancelled_task_ends_its_query(database: Database, told: Told):
-    async def cancel() -> None:
-        engine = database.engine()
-        await warm_async(engine)
-        began = asyncio.Event()
-
-        async def query() -> None:
-            async with engine.connect() as connection:
-                began.set()
-                await connection.execute(sa.text("SELECT pg_sleep(60)"))
-
-        task = asyncio.create_task(query())
-        await began.wait()
-        await asyncio.sleep(0.2)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await engine.dispose()
-
-    asyncio.run(cancel())
+def test_a_cancelled_task_ends_its_query(database: Database, told: Told, counting_starts: list[str]):
+    asyncio.run(cancel_query(database, "SELECT pg_sleep(60)", lambda: counting_starts))
     (span,) = told.spans
     assert span.attributes["error.type"] == "CancelledError"
 

@@ -13,13 +13,12 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy import orm
-from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from restaurant_otel import instrument, sql, uninstrument
-from tests.sql.conftest import PASSWORD, Database, Request, Told, users, warm_async
+from tests.sql.conftest import PASSWORD, Database, Request, Told, stream_rows, users
 from tests.support.spans import Spans
 
 
@@ -191,16 +190,7 @@ def test_an_async_stream_is_one_query(database: Database, told: Told):
     database.run(insert_batch)
     told.clear()
 
-    async def stream() -> int:
-        engine = database.engine()
-        await warm_async(engine)
-        async with AsyncSession(engine) as session:
-            result = await session.stream(sa.select(Base))
-            rows = len([row async for row in result])
-        await engine.dispose()
-        return rows
-
-    assert asyncio.run(stream()) == 3
+    assert asyncio.run(stream_rows(database, sa.select(Base))) == 3
     assert told.names == ["SELECT users"]
     assert told.count() == 1
 

@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from restaurant_otel import catalog, sql
 from restaurant_otel.sql import engines, stock
-from tests.sql.conftest import Database, Postgres, Request, Told, users, warm_async
+from tests.sql.conftest import Database, Postgres, Request, Told, cancel_query, users
 from tests.sql.test_queries import insert_batch, insert_one, select_rows
 from tests.support.spans import Spans
 from tests.support.wait import eventually
@@ -57,19 +57,6 @@ def make_engine() -> Iterator[Callable[..., sa.Engine]]:
         engine.dispose()
 
 
-@pytest.fixture
-def counting_starts(spans: Spans) -> list[str]:
-    """Names of the spans that began, to hold against those that ended."""
-    begun: list[str] = []
-
-    class Counter(SpanProcessor):
-        def on_start(self, span, parent_context=None):
-            begun.append(span.name)
-
-    spans.provider.add_span_processor(Counter())
-    return begun
-
-
 # --- queries that do not end as they should ----------------------------------------------------------
 
 
@@ -97,22 +84,7 @@ def test_a_lost_connection_is_an_error(database: Database, told: Told, counting_
     indirect=["database"],
 )
 def test_a_cancelled_task_ends_its_query(database: Database, told: Told, counting_starts, endless):
-    async def cancel() -> None:
-        engine = database.engine()
-        await warm_async(engine)
-
-        async def query() -> None:
-            async with engine.connect() as connection:
-                await connection.execute(sa.text(endless))
-
-        task = asyncio.create_task(query())
-        await asyncio.to_thread(eventually, lambda: counting_starts)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await engine.dispose()
-
-    asyncio.run(cancel())
+    asyncio.run(cancel_query(database, endless, lambda: counting_starts))
     (span,) = told.spans
     assert span.attributes["error.type"] == "CancelledError"
     assert told.count(error_type="CancelledError") == told.count() == len(counting_starts) == 1

@@ -10,12 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from tests.support import http
 from tests.support.processes import Process, free_port, required
-from tests.support.servers import clean_env
-from tests.support.wait import eventually
+from tests.support.servers import daemon
 
 Alert = dict[str, Any]
 
@@ -57,9 +54,9 @@ class Webhook:
 class Alertmanager:
     """A running Alertmanager at `address` ("host:port")."""
 
-    def __init__(self, process: Process, port: int) -> None:
+    def __init__(self, process: Process, address: str) -> None:
         self.process = process
-        self.address = f"127.0.0.1:{port}"
+        self.address = address
 
     def alerts(self, **labels: str) -> list[Alert]:
         """What it knows of alerts with these labels: `status.state` is active, suppressed or unprocessed."""
@@ -90,18 +87,6 @@ def start(folder: Path, configuration: str) -> Alertmanager:
         "--cluster.listen-address=",
         "--log.level=warn",
     ]
-    process = Process(argv, env=clean_env(), cwd=folder, log=folder / "alertmanager.log")
-    running = Alertmanager(process, port)
-    try:
-        eventually(lambda: _ready(running), within=20, what="Alertmanager is ready")
-    except BaseException as error:
-        running.stop()
-        raise AssertionError(f"Alertmanager did not start: {error}\n{process.output()[-2000:]}") from error
-    return running
-
-
-def _ready(running: Alertmanager) -> bool:
-    try:
-        return http.get(f"http://{running.address}/-/ready", timeout=2.0).status_code == 200
-    except httpx.TransportError:
-        return False
+    address = f"127.0.0.1:{port}"
+    ready = f"http://{address}/-/ready"
+    return Alertmanager(daemon("alertmanager", argv, folder, lambda: http.answers(ready)), address)

@@ -9,13 +9,11 @@ import json
 import shutil
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.support import http
 from tests.support.processes import Process, free_port
-from tests.support.servers import clean_env
-from tests.support.wait import eventually
+from tests.support.servers import daemon
 
 
 class Collector:
@@ -40,7 +38,7 @@ def start(folder: Path) -> Collector:
     program = shutil.which("otelcol-contrib") or shutil.which("otelcol")
     if program is None:
         pytest.skip("no OpenTelemetry Collector on PATH (otelcol-contrib or otelcol)")
-    grpc, http = free_port(), free_port()
+    grpc, http_port = free_port(), free_port()
     folder.mkdir(parents=True, exist_ok=True)
     pipeline = {"receivers": ["otlp"], "exporters": ["debug"]}
     config = {
@@ -48,7 +46,7 @@ def start(folder: Path) -> Collector:
             "otlp": {
                 "protocols": {
                     "grpc": {"endpoint": f"127.0.0.1:{grpc}"},
-                    "http": {"endpoint": f"127.0.0.1:{http}"},
+                    "http": {"endpoint": f"127.0.0.1:{http_port}"},
                 }
             }
         },
@@ -60,18 +58,6 @@ def start(folder: Path) -> Collector:
     }
     (folder / "collector.yml").write_text(json.dumps(config))
     argv = [program, "--config", str(folder / "collector.yml")]
-    process = Process(argv, env=clean_env(), cwd=folder, log=folder / "collector.log")
-    running = Collector(process, f"http://127.0.0.1:{grpc}", f"http://127.0.0.1:{http}")
-    try:
-        eventually(lambda: _ready(running), within=20, what="the collector is ready")
-    except BaseException as error:
-        running.stop()
-        raise AssertionError(f"the collector did not start: {error}\n{process.output()[-2000:]}") from error
-    return running
-
-
-def _ready(running: Collector) -> bool:
-    try:
-        return http.get(running.http, timeout=2.0).status_code > 0
-    except httpx.TransportError:
-        return False
+    url = f"http://127.0.0.1:{http_port}"
+    process = daemon("collector", argv, folder, lambda: http.answers(url, None))
+    return Collector(process, f"http://127.0.0.1:{grpc}", url)

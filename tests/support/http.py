@@ -30,6 +30,15 @@ def post(url: str, **options: Any) -> httpx.Response:
     return request("POST", url, **options)
 
 
+def answers(url: str, status: int | None = 200, *, timeout: float = 2.0) -> bool:
+    """Whether there is an answer at `url`, with this status, or with any."""
+    try:
+        found = get(url, timeout=timeout).status_code
+    except httpx.TransportError:
+        return False
+    return status is None or found == status
+
+
 def client(base_url: str, *, timeout: float = 30.0, **options: Any) -> httpx.Client:
     """A client; options as `httpx.Client` has them."""
     return httpx.Client(base_url=base_url, timeout=timeout, verify=PLAIN, trust_env=False, **options)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
-
+from tests.support import http
 from tests.support.processes import Process, free_port, required
 from tests.support.readings import Readings, parse
-from tests.support.servers import clean_env
-from tests.support.wait import eventually
+from tests.support.servers import daemon
 
 # All disks and interfaces, and of the file systems the root, whatever that is: in a container an overlay.
 OPTIONS = (
@@ -23,9 +21,9 @@ OPTIONS = (
 class NodeExporter:
     """A running node exporter."""
 
-    def __init__(self, process: Process, port: int) -> None:
+    def __init__(self, process: Process, url: str) -> None:
         self.process = process
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10.0)
+        self.client = http.client(url)
 
     def read(self) -> Readings:
         """The host as it is now: each scrape reads it anew."""
@@ -43,18 +41,5 @@ def start(folder: Path) -> NodeExporter:
     """Start one, and wait until it answers; skips the test where it is not installed."""
     program, port = required("prometheus-node-exporter"), free_port()
     argv = [program, f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn", *OPTIONS]
-    process = Process(argv, env=clean_env(), cwd=folder, log=folder / "node-exporter.log")
-    running = NodeExporter(process, port)
-    try:
-        eventually(lambda: _answers(running), within=20, what="the node exporter answers")
-    except BaseException as error:
-        running.stop()
-        raise AssertionError(f"no node exporter: {error}\n{process.output()[-2000:]}") from error
-    return running
-
-
-def _answers(running: NodeExporter) -> bool:
-    try:
-        return running.client.get("/metrics").status_code == 200
-    except httpx.TransportError:
-        return False
+    url = f"http://127.0.0.1:{port}"
+    return NodeExporter(daemon("node-exporter", argv, folder, lambda: http.answers(f"{url}/metrics")), url)

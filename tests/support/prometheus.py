@@ -11,20 +11,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from tests.support import http
 from tests.support.processes import Process, free_port, required
-from tests.support.servers import clean_env
+from tests.support.servers import daemon
 from tests.support.wait import eventually
 
 
 class Prometheus:
     """A running Prometheus; ask it with `query`."""
 
-    def __init__(self, process: Process, port: int) -> None:
+    def __init__(self, process: Process, url: str) -> None:
         self.process = process
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = url
 
     def query(self, promql: str) -> list[tuple[dict[str, str], float]]:
         """An instant query's vector as (labels, value); a scalar as one with no labels."""
@@ -105,18 +103,5 @@ def start(
         "--enable-feature=exemplar-storage",
         "--log.level=warn",
     ]
-    process = Process(argv, env=clean_env(), cwd=folder, log=folder / "prometheus.log")
-    running = Prometheus(process, port)
-    try:
-        eventually(lambda: _ready(running), within=20, what="Prometheus is ready")
-    except BaseException as error:
-        running.stop()
-        raise AssertionError(f"Prometheus did not start: {error}\n{process.output()[-2000:]}") from error
-    return running
-
-
-def _ready(running: Prometheus) -> bool:
-    try:
-        return http.get(running.url + "/-/ready", timeout=2.0).status_code == 200
-    except httpx.TransportError:
-        return False
+    url = f"http://127.0.0.1:{port}"
+    return Prometheus(daemon("prometheus", argv, folder, lambda: http.answers(f"{url}/-/ready")), url)

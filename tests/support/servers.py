@@ -190,6 +190,17 @@ def start(
     return started
 
 
+def daemon(name: str, argv: Sequence[str], folder: Path, ready: Callable[[], bool]) -> Process:
+    """Start something that is no app of ours in `folder`, and wait until it is `ready`; else what it said is told."""
+    process = Process(argv, env=clean_env(), cwd=folder, log=folder / f"{name}.log")
+    try:
+        eventually(ready, within=20, what=f"{name} is ready")
+    except BaseException as error:
+        process.stop(within=5)
+        raise AssertionError(f"{name} did not start: {error}\n{process.output()[-2000:]}") from error
+    return process
+
+
 def clean_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without telemetry and server settings, with `extra` added."""
     foreign = (
@@ -218,7 +229,4 @@ def _answers(server: Server) -> bool:
         raise RuntimeError(
             f"the server ended with status {server.process.exit_status}:\n{server.output()[-4000:]}"
         )
-    try:
-        return http.get(server.url + READY_PATH, timeout=5.0).status_code > 0
-    except httpx.TransportError:
-        return False
+    return http.answers(server.url + READY_PATH, None, timeout=5.0)

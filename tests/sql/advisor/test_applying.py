@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from tests.sql.advisor.conftest import Bench
 from tests.support.servers import ROOT as CHECKOUT
 from tests.support.servers import clean_env
 from tests.support.wait import eventually
+
+Writer = Callable[[], AbstractContextManager[None]]
 
 EMAIL = Index("guests", (Key("email"),))
 VISITS = Index("guests", (Key("visits"), Key("seen", descending=True)))
@@ -34,6 +38,24 @@ def names(bench: Bench) -> set[str]:
     found = {str(index["name"]) for index in sa.inspect(engine).get_indexes("guests")}
     engine.dispose()
     return found
+
+
+@pytest.fixture
+def writer(guests: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writer]:
+    """``with writer():`` has a transaction open that CONCURRENTLY waits for, longer than it is let."""
+    if guests.system != "postgresql":
+        pytest.skip("only PostgreSQL makes indexes concurrently")
+    monkeypatch.setattr(application, "LOCK_SECONDS", 0.5)
+    engine = sa.create_engine(guests.url)
+
+    @contextmanager
+    def held() -> Iterator[None]:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE guests SET visits = 0 WHERE id = 1")
+            yield
+
+    yield held
+    engine.dispose()
 
 
 def test_advice_changes_nothing(guests: Bench) -> None:
@@ -64,15 +86,8 @@ def test_after_a_failure_nothing_more_is_tried(guests: Bench) -> None:
     assert names(guests) == set()
 
 
-def test_an_invalid_index_is_cleaned_and_made_anew(guests: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    if guests.system != "postgresql":
-        pytest.skip("only PostgreSQL makes indexes concurrently")
-    monkeypatch.setattr(application, "LOCK_SECONDS", 0.5)
-    engine = sa.create_engine(guests.url)
-    with engine.begin() as writer:
-        writer.exec_driver_sql(
-            "UPDATE guests SET visits = 0 WHERE id = 1"
-        )  # CONCURRENTLY waits for this to end
+def test_an_invalid_index_is_cleaned_and_made_anew(guests: Bench, writer: Writer) -> None:
+    with writer():
         (failed,) = apply(guests.url, [EMAIL])
         assert not failed.done
         assert failed.left == (
@@ -88,7 +103,6 @@ def test_an_invalid_index_is_cleaned_and_made_anew(guests: Bench, monkeypatch: p
     assert guests.rows("SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_guests_email'::regclass") == [
         (True,)
     ]
-    engine.dispose()
 
 
 def test_a_table_stays_writable_meanwhile(guests: Bench) -> None:
@@ -177,15 +191,9 @@ def test_ended_by_hand_it_tells_what_it_made_and_leaves_nothing_half_made(
     assert names(guests) == set()
 
 
-def test_what_cannot_be_taken_away_is_reported(guests: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    if guests.system != "postgresql":
-        pytest.skip("only PostgreSQL makes indexes concurrently")
-    monkeypatch.setattr(application, "LOCK_SECONDS", 0.5)
-    engine = sa.create_engine(guests.url)
-    with engine.begin() as writer:
-        writer.exec_driver_sql("UPDATE guests SET visits = 0 WHERE id = 1")
+def test_what_cannot_be_taken_away_is_reported(guests: Bench, writer: Writer) -> None:
+    with writer():
         (failed,) = apply(guests.url, [EMAIL])
-    engine.dispose()
     assert (failed.done, failed.left) == (False, True)
     (invalid,) = [one for one in guests.advice().findings if one.kind == "invalid"]
     assert invalid.subject == EMAIL.name
