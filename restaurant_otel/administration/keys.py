@@ -140,8 +140,8 @@ def fetch_bounded(url: str) -> bytes:
     """The document at `url`, within `FETCH_SECONDS` and `LARGEST_SET`. Raises OSError, HTTPException, ValueError."""
     began = time.monotonic()
     parts = urlsplit(url)
-    secure = parts.scheme == "https"
-    host, port = parts.hostname or "", parts.port or (443 if secure else 80)
+    context = ssl.create_default_context() if parts.scheme == "https" else None
+    host, port = parts.hostname or "", parts.port or (80 if context is None else 443)
     plain = socket.create_connection((host, port), FETCH_SECONDS)
     # Time-outs are for one read, of which a slow server makes thousands. A second handle on the socket ends them all,
     # also those in the middle of a TLS handshake, and after `http.client` has let go of its own.
@@ -149,11 +149,13 @@ def fetch_bounded(url: str) -> bytes:
     deadline = threading.Timer(max(0.0, began + FETCH_SECONDS - time.monotonic()), _give_up, (handle,))
     deadline.daemon = True
     deadline.start()
-    connection = (http.client.HTTPSConnection if secure else http.client.HTTPConnection)(host, port)
+    connection = http.client.HTTPConnection(host, port)
+    if context is not None:
+        connection = http.client.HTTPSConnection(host, port, context=context)
     connection.sock = plain
     try:
-        if secure:
-            connection.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=host)
+        if context is not None:
+            connection.sock = context.wrap_socket(plain, server_hostname=host)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("GET", path, headers={"Accept": "application/jwk-set+json, application/json"})
         answer = connection.getresponse()

@@ -191,13 +191,10 @@ class Keeper:
         _show(own.gauge(catalog.PERFORMANCE_SCORE).bind(), card.total)
         own.gauge(catalog.PERFORMANCE_COVERAGE).bind().set(card.coverage)
         for component in card.components:
-            for metric, value in (
-                (catalog.PERFORMANCE_COMPONENT_SCORE, component.points),
-                (catalog.PERFORMANCE_COMPONENT_VALUE, component.value),
-                (catalog.PERFORMANCE_COMPONENT_WEIGHT, None if component.value is None else component.weight),
-            ):
-                cell = own.gauge(metric).bind(component.name)
-                _show(cell, value)
+            weight = None if component.value is None else component.weight
+            values = component.points, component.value, weight
+            for metric, value in zip(_OF_COMPONENTS, values, strict=True):
+                _show(own.gauge(metric).bind(component.name), value)
 
 
 _OF_COMPONENTS: Final = (

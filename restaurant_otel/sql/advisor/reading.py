@@ -345,18 +345,18 @@ class _Select:
     def looked_at(self) -> set[tuple[str, str]]:
         """Tables and columns that are named anywhere but in what is selected; all that might be meant by a name."""
         select, found = self._scope.expression, set()
-        parts = [part for name, part in select.args.items() if name not in {"expressions", "with", "with_"}]
-        for column in (
-            column
-            for part in parts
-            for one in (part if isinstance(part, list) else [part])
-            if isinstance(one, self._exp.Expression)
-            for column in one.find_all(self._exp.Column)
-        ):
+        columns: list[Any] = []
+        for name, part in select.args.items():
+            if name in {"expressions", "with", "with_"}:
+                continue
+            for one in part if isinstance(part, list) else [part]:
+                if isinstance(one, self._exp.Expression):
+                    columns += one.find_all(self._exp.Column)
+        for column in columns:
             for alias, table in self.tables.items():
-                name = self._names.column(table, column.name)
-                if name is not None and column.table in {"", alias}:
-                    found.add((table, name))
+                known = self._names.column(table, column.name)
+                if known is not None and column.table in {"", alias}:
+                    found.add((table, known))
         return found
 
     def _conjuncts(self) -> Iterator[Any]:
