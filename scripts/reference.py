@@ -79,6 +79,12 @@ def setting_values() -> str:
     return f"- Local networks: {code(LOCAL_NETWORKS)}.\n- Headers always redacted: {code(ALWAYS_REDACTED)}."
 
 
+def settings_in_short() -> str:
+    """The settings without their variables, whose names follow from a rule."""
+    rows = ((f"`{field.name}`", default(field), field.metadata["explain"]) for field in fields())
+    return table(("Setting", "Default", "Meaning"), rows)
+
+
 # --- metrics -----------------------------------------------------------------------------------------
 
 _LIVING: Final = {
@@ -122,6 +128,19 @@ def metrics() -> str:
         f"### `{shown_name(metric)}`\n\n{metric.help}\n\n" + "\n".join(facts(metric))
         for metric in catalog.METRICS
     )
+
+
+def metrics_in_short() -> str:
+    """One line a metric."""
+    rows = (
+        (
+            f"`{shown_name(metric)}`",
+            metric.kind.value.removeprefix("observed_").replace("_", "-"),
+            labels(metric),
+        )
+        for metric in catalog.METRICS
+    )
+    return table(("In Prometheus", "Kind", "Labels"), rows)
 
 
 # --- objectives and alerts ---------------------------------------------------------------------------
@@ -203,6 +222,7 @@ def _is_plain(value: object) -> bool:
 # --- files -------------------------------------------------------------------------------------------
 
 PARTS: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = {
+    "README.md": {"settings": settings_in_short, "metrics": metrics_in_short},
     "docs/settings.md": {
         "settings": settings,
         "process-variables": process_variables,

@@ -304,4 +304,4 @@ def test_missing_markers_are_an_error_that_names_the_file(
         (tmp_path / name).write_text("# Nothing\n")
     monkeypatch.setattr(reference, "ROOT", tmp_path)
     assert reference.main([]) == 1
-    assert "docs/settings.md" in capsys.readouterr().err
+    assert "README.md" in capsys.readouterr().err
