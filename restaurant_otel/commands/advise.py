@@ -86,8 +86,15 @@ def command(
     shared = {"RESTAURANT_OTEL_WORKERS_DIR": workers_dir, "RESTAURANT_OTEL_GROUP": group}
     os.environ.update({name: value for name, value in shared.items() if value})
     try:
-        with progress("looking for indexes", silent=form == "json"):
-            found = advise(database_url, workload, against=proposals, what_if=not heuristic, seconds=seconds)
+        with progress("looking for indexes", silent=form == "json") as report:
+            found = advise(
+                database_url,
+                workload,
+                against=proposals,
+                what_if=not heuristic,
+                seconds=seconds,
+                progress=report if form != "json" else None,
+            )
         if apply_:
             _make(database_url, found, silent=form == "json")
     except AdviseError as error:

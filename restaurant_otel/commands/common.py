@@ -64,7 +64,15 @@ def progress(what: str, *, silent: bool = False) -> Iterator[Callable[[float, st
             )
     else:
         typer.echo(f"{what} …", err=True)
-        yield lambda share, step: typer.echo(f"{what}: {share:.0%}, {shown(step)}", err=True)
+        told = ""
+
+        def tell(share: float, step: str) -> None:
+            nonlocal told
+            if step != told:
+                told = step
+                typer.echo(f"{what}: {share:.0%}, {shown(step)}", err=True)
+
+        yield tell
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:

@@ -49,21 +49,25 @@ def advise(
     against: str | None = None,
     what_if: bool = True,
     seconds: float = 300.0,
+    progress: Callable[[float, str], None] | None = None,
 ) -> Advice:
     """Which indexes would serve `workload` on `database`.
 
     `database` is a URL (text or SQLAlchemy's) or an engine, whose URL is used; it is opened read-only, with time-outs.
     `workload` is statements, a file of them, ``"pg_stat_statements"`` or ``"capture"``: see `workload.py`. `against`
     is SQL of CREATE INDEXes to be judged. With `what_if` False the database is not asked what an index would change.
-    Indexes are tried for at most `seconds`; what was found by then is the advice, and its notes say so.
+    Indexes are tried for at most `seconds`; what was found by then is the advice, and its notes say so. `progress` is
+    called, in this thread, with a share of the whole, 0 to 1, that only grows and ends at 1, and with what is being
+    done; what it raises ends the advice.
 
     Raises AdviseError, whose message is fit to be shown. Takes seconds, most of them Python's: an app that serves
     requests runs it in a process of its own, as the admin API does (`restaurant_otel.administration.advising`).
     """
     from restaurant_otel.sql.advisor import pipeline
     from restaurant_otel.sql.advisor import workload as sources
+    from restaurant_otel.sql.advisor.progress import Progress
 
-    return pipeline.run(database, sources.source(workload), against, what_if, seconds)
+    return pipeline.run(database, sources.source(workload), against, what_if, seconds, Progress(progress))
 
 
 def apply(

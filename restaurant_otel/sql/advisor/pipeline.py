@@ -31,9 +31,10 @@ from restaurant_otel.sql.advisor.model import (
     Table,
     Write,
 )
+from restaurant_otel.sql.advisor.progress import Progress
 from restaurant_otel.sql.advisor.reading import Shape, Understood, proposed, understand
 from restaurant_otel.sql.advisor.schema import count_rows, read_schema
-from restaurant_otel.sql.advisor.selection import MOST_INDEXES, Bill, WhatIf, select
+from restaurant_otel.sql.advisor.selection import MOST_INDEXES, SEARCHED, Bill, WhatIf, select
 from restaurant_otel.sql.advisor.values import Sample, generic, take_sample, variants
 from restaurant_otel.sql.advisor.verdicts import judge
 from restaurant_otel.sql.advisor.workload import MOST_STATEMENTS
@@ -55,13 +56,18 @@ def run(
     against: str | None,
     what_if: bool,
     seconds: float = MOST_SECONDS,
+    progress: Progress | None = None,
 ) -> Advice:
     """Advice for the database at `url` under what `workload` tells, judging the CREATE INDEXes `against`."""
     address, until = usable(url), time.monotonic() + seconds
+    progress = progress or Progress()
+    progress.at(0.0, "reading the schema")
     with read_only(address) as connection:
         tables = read_schema(connection)
-        understood = understand(_most(workload(connection)), tables, connection.dialect.name)
-        samples = _know(connection, tables, understood)
+        progress.at(0.02, "reading the workload")
+        asked = progress.over(_most(workload(connection)), "reading statements", 0.05)
+        understood = understand(asked, tables, connection.dialect.name)
+        samples = _know(connection, tables, understood, progress)
         reads, skipped = _reads(understood, samples, connection.dialect.name)
         notes: list[str] = []
         wishes = [wish for read in reads for wish in read.wishes]
@@ -70,18 +76,19 @@ def run(
             [Index(*one) for one in proposed(against, tables, connection.dialect.name)] if against else []
         )
         everything = list(dict.fromkeys([*(one for one in judged if not _is_there(one, tables)), *tried]))
-        with _asked(connection, address, everything, tables, what_if, notes, until) as oracle:
+        with _asked(connection, address, everything, tables, what_if, notes, until, progress) as oracle:
             if isinstance(oracle, sqlite.Trial):
                 tried = _made(tried, oracle, notes)
-            reads, refused = _answered(reads, oracle)
+            reads, refused = _answered(reads, oracle, progress)
             bill = Bill(reads, understood.writes, oracle)
             bill.until = until
-            chosen = select(tried, bill, oracle.size)
+            chosen = select(tried, bill, oracle.size, progress)
             if time.monotonic() > until:
                 notes.append(f"The {seconds:g} seconds were up before all was tried: more might be gained.")
             if len(chosen) >= MOST_INDEXES:
                 notes.append(f"These {MOST_INDEXES} come first; ask again when they are made.")
             bill.until = None
+            progress.at(SEARCHED, "writing it up")
             notes += _remarks(tables, reads, understood.writes)
             advice = Advice(
                 system=connection.dialect.name,
@@ -97,14 +104,17 @@ def run(
                 notes=notes,
             )
             advice.verdicts = judge(judged, chosen, tables, bill)
-        return advice
+    progress.at(1.0, "done")
+    return advice
 
 
 def _most(statements: Iterable[Statement]) -> list[Statement]:
     return sorted(statements, key=lambda one: -one.calls)[: 4 * MOST_STATEMENTS]
 
 
-def _know(connection: sa.Connection, tables: dict[str, Table], understood: Understood) -> dict[str, Sample]:
+def _know(
+    connection: sa.Connection, tables: dict[str, Table], understood: Understood, progress: Progress
+) -> dict[str, Sample]:
     """Count rows where the database has not, and sample the columns that matter."""
     wanted: dict[str, set[str]] = {name: set() for shape in understood.shapes for name in shape.tables}
     for shape in understood.shapes:
@@ -119,7 +129,7 @@ def _know(connection: sa.Connection, tables: dict[str, Table], understood: Under
         if table.rows <= 0 and (name in wanted or table.foreign_keys):
             table.rows = count_rows(connection, table)
     samples = {}
-    for name, columns in wanted.items():
+    for name, columns in progress.over(list(wanted.items()), "sampling tables", 0.1):
         samples[name] = sample = take_sample(connection, tables[name], columns)
         tables[name].distinct = {column: sample.distinct(column, tables[name].rows) for column in columns}
     return samples
@@ -184,6 +194,7 @@ def _asked(
     what_if: bool,
     notes: list[str],
     until: float,
+    progress: Progress,
 ) -> Iterator[WhatIf]:
     """Whom to ask what an index would change; `notes` learns why it is the heuristic, if it is."""
     why: str | None = "as it was told to"
@@ -197,7 +208,10 @@ def _asked(
         path = sqlite_path(address)
         why = sqlite.why_not(path)
         if why is None:
-            with sqlite.trial(path, tried, connection.dialect, until) as copy:
+            progress.at(0.1, "copying the database")
+            with sqlite.trial(
+                path, progress.over(tried, "making indexes on the copy", 0.4), connection.dialect, until
+            ) as copy:
                 yield copy
             return
     elif what_if:
@@ -206,10 +220,10 @@ def _asked(
     yield heuristic.Heuristic(tables)
 
 
-def _answered(reads: list[Read], oracle: WhatIf) -> tuple[list[Read], list[Skipped]]:
+def _answered(reads: list[Read], oracle: WhatIf, progress: Progress) -> tuple[list[Read], list[Skipped]]:
     """The reads that the database has a plan for."""
     fine, refused = [], []
-    for read in reads:
+    for read in progress.over(reads, "asking for plans", 0.55):
         try:
             oracle.ask(read, frozenset())
         except (SQLAlchemyError, sqlite3.Error) as error:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from restaurant_otel.sql.advisor.model import Answer, Index, Read, Write
+from restaurant_otel.sql.advisor.progress import Progress
 
 LEAST_SHARE: Final = 0.01
 """An index that saves less of what the workload still costs is not advised,"""
@@ -29,6 +30,8 @@ LEAST_CUT: Final = 1 / 3
 NEARLY: Final = 0.005
 """Two sets of indexes that differ by less of what the workload still costs are alike: the smaller one is taken."""
 MOST_INDEXES: Final = 20
+SEARCHED: Final = 0.95
+"""The share of the advisor's whole work that is done when this is."""
 
 
 class WhatIf(Protocol):
@@ -136,13 +139,19 @@ class Bill:
         return answers[-1][1]
 
 
-def select(candidates: Sequence[Index], bill: Bill, size: Callable[[Index], int | None]) -> list[Index]:
+def select(
+    candidates: Sequence[Index],
+    bill: Bill,
+    size: Callable[[Index], int | None],
+    progress: Progress | None = None,
+) -> list[Index]:
     """The indexes to make, the best first; the best set found so far where the bill's time is up before the end."""
+    progress = progress or Progress()
     chosen: list[Index] = []
     try:
-        for read in bill.reads:
+        for read in progress.over(bill.reads, "asking about all indexes at once", 0.6):
             bill.of(read, candidates)
-        for chosen in _better_and_better(candidates, bill, size):  # noqa: B007 - the last is the best
+        for chosen in _better_and_better(candidates, bill, size, progress):  # noqa: B007 - the last is the best
             pass
     except TimeUpError:
         pass
@@ -150,26 +159,26 @@ def select(candidates: Sequence[Index], bill: Bill, size: Callable[[Index], int 
 
 
 def _better_and_better(
-    candidates: Sequence[Index], bill: Bill, size: Callable[[Index], int | None]
+    candidates: Sequence[Index], bill: Bill, size: Callable[[Index], int | None], progress: Progress
 ) -> Iterator[list[Index]]:
     grown: list[Index] = []
-    for grown in _grown(candidates, bill, size):
+    for grown in _grown(candidates, bill, size, progress):
         yield grown
     best = grown
-    for best in _exchanged(grown, candidates, bill):
+    for best in _exchanged(grown, candidates, bill, progress):
         yield best
     yield _slimmed(best, bill)
 
 
 def _grown(
-    candidates: Sequence[Index], bill: Bill, size: Callable[[Index], int | None]
+    candidates: Sequence[Index], bill: Bill, size: Callable[[Index], int | None], progress: Progress
 ) -> Iterator[list[Index]]:
     chosen: list[Index] = []
     gains: dict[Index, float] = {}
     while len(chosen) < MOST_INDEXES:
         now = bill.total(chosen)
         least = _least(bill, now)
-        for index in candidates:
+        for index in progress.over(candidates, "weighing sets of indexes", progress.half_way(SEARCHED)):
             if index not in gains and index not in chosen:
                 gains[index] = bill.gain(index, chosen) if bill.cuts(index, chosen) else 0.0
         best = max(gains.values(), default=0.0)
@@ -202,10 +211,12 @@ def _pruned(chosen: list[Index], bill: Bill) -> list[Index]:
     return chosen
 
 
-def _exchanged(chosen: list[Index], candidates: Sequence[Index], bill: Bill) -> Iterator[list[Index]]:
+def _exchanged(
+    chosen: list[Index], candidates: Sequence[Index], bill: Bill, progress: Progress
+) -> Iterator[list[Index]]:
     for _ in range(MOST_INDEXES):
         best, better = _least(bill, bill.total(chosen)), None
-        for place, index in enumerate(chosen):
+        for place, index in enumerate(progress.over(chosen, "exchanging", progress.half_way(SEARCHED))):
             others = [*chosen[:place], *chosen[place + 1 :]]
             own = bill.gain(index, others)
             for other in candidates:

@@ -52,7 +52,7 @@ def why_not(path: Path) -> str | None:
 
 
 @contextmanager
-def trial(path: Path, candidates: Sequence[Index], dialect: Any, until: float) -> Iterator[Trial]:
+def trial(path: Path, candidates: Iterable[Index], dialect: Any, until: float) -> Iterator[Trial]:
     """A copy of the database in the temporary folder, gone afterwards.
 
     With as many of `candidates` as there is room for, and as can be made until `until` (of the monotonic clock).
@@ -82,7 +82,7 @@ class Trial:
     unit = "seconds"
 
     def __init__(
-        self, copy: sqlite3.Connection, candidates: Sequence[Index], dialect: Any, until: float
+        self, copy: sqlite3.Connection, candidates: Iterable[Index], dialect: Any, until: float
     ) -> None:
         self._copy = copy
         self._dialect = dialect
