@@ -58,8 +58,8 @@ class Looked:
         self.statements: list[tuple[float, list[str]]] = []
         real = select
 
-        def look(tried: Any, bill: Bill, size: Any, progress: Any) -> list[Index]:
-            chosen = real(tried, bill, size, progress)
+        def look(tried: Any, bill: Bill, size: Any, *more: Any) -> list[Index]:
+            chosen = real(tried, bill, size, *more)
             bill.until = None  # the advisor's own time limit is not for what follows
             subsets = itertools.chain.from_iterable(
                 itertools.combinations(tried, count) for count in range(5)

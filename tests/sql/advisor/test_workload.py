@@ -49,8 +49,8 @@ def looked(restaurant: sa.URL) -> Looked:
     found: dict[str, Any] = {}
     selected = pipeline.select
 
-    def spy(tried: Any, bill: Bill, size: Any) -> list[Index]:
-        chosen = selected(tried, bill, size)
+    def spy(tried: Any, bill: Bill, size: Any, *more: Any) -> list[Index]:
+        chosen = selected(tried, bill, size, *more)
         bill.until = None
         subsets = list(
             itertools.chain.from_iterable(itertools.combinations(tried, count) for count in range(5))
