@@ -2,7 +2,7 @@
 
 What runs out is told by a straight line that a single leap does not bend (the median of slopes). Load has days and
 weeks in it: `predict_load` repeats the mean week, at the level of the last day. That is the plainest model that beats
-repeating the last week on the benchmark's trace; Holt-Winters, which is here to be compared with, does not beat it.
+repeating the last week on recorded traces; Holt-Winters, which is here to be compared with, does not beat it.
 `python -m benchmarks.forecast` shows both. Pure; plain floats, no dependency.
 """
 
@@ -65,18 +65,23 @@ def seasonal_naive(values: Sequence[float], horizon: int, season: int) -> list[f
 
 
 def seasonal_mean(
-    values: Sequence[float], horizon: int, season: int = WEEK, recent: int = DAY
+    values: Sequence[float | None], horizon: int, season: int = WEEK, recent: int = DAY
 ) -> list[float]:
-    """The mean season, at the level of the last `recent` values.
+    """The mean season, at the level of the last `recent` values; None stands for what nobody knows.
 
     Raises ValueError for less than one season.
     """
     _enough(values, season)
     first = len(values) % season
-    seasons = [values[start : start + season] for start in range(first, len(values), season)]
-    profile = [fmean(column) for column in zip(*seasons, strict=True)]
-    expected = sum(profile[-recent:])
-    level = sum(values[-recent:]) / expected if expected > 0 else 1.0
+    columns = [
+        [each for each in values[slot::season] if each is not None] for slot in range(first, first + season)
+    ]
+    whole = [each for column in columns for each in column]
+    usual = fmean(whole) if whole else 0.0
+    profile = [fmean(column) if column else usual for column in columns]
+    known = [(had, profile[at]) for at, had in enumerate(values[-recent:], -recent) if had is not None]
+    expected = sum(mean for _, mean in known)
+    level = sum(had for had, _ in known) / expected if expected > 0 else 1.0
     return [profile[step % season] * level for step in range(horizon)]
 
 
@@ -127,14 +132,14 @@ def _smooth(values: Sequence[float], season: int, by: Smoothing) -> tuple[float,
     return errors, level, trend, seasonal
 
 
-def predict_load(hours: Sequence[float], horizon: int = DAY) -> list[float]:
+def predict_load(hours: Sequence[float | None], horizon: int = DAY) -> list[float]:
     """The load of the next hours from that of the last ones, at least a day's; a week's or more is better.
 
-    Raises ValueError for less than a day.
+    None stands for an hour that nobody knows. Raises ValueError for less than a day.
     """
     return seasonal_mean(hours, horizon, WEEK if len(hours) >= WEEK else DAY)
 
 
-def _enough(values: Sequence[float], least: int) -> None:
+def _enough(values: Sequence[float | None], least: int) -> None:
     if len(values) < least:
         raise ValueError(f"{len(values)} values are too few: a forecast needs {least}")

@@ -69,7 +69,8 @@ def _budgets(server: Prometheus, o: Options, now: float) -> Iterator[Outlook]:
 def _load(server: Prometheus, o: Options, now: float) -> Iterator[Outlook]:
     expr = expressions.requests(o, "1h")
     for series in server.query_range(expr, now - _WEEKS * 7 * DAY * HOUR, now, HOUR):
-        hours = [value for _, value in series.samples]
+        by_hour = {round((moment - now) / HOUR): value for moment, value in series.samples}
+        hours = [by_hour.get(hour) for hour in range(min(by_hour), 1)]  # None where Prometheus has a gap
         if len(hours) >= DAY:
             yield Outlook(
                 service_of(o, series.labels), "load", "next 24 hours", peak=max(predict_load(hours))
