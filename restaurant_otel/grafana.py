@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 
 from restaurant_otel import bundled
 from restaurant_otel._version import __version__
-from restaurant_otel.rules.options import RUNBOOKS_URL
+from restaurant_otel.rules import runbooks
 
 _MOST_BYTES: Final = 10_000_000
 _MARK: Final = "restaurant-otel"
@@ -52,7 +52,10 @@ _ONLY_IN: Final = {Schema.CLASSIC: "dashboards", Schema.V2: "v2"}
 
 
 def export(folder: Path, runbooks_url: str = "", schema: Schema = Schema.CLASSIC) -> list[Path]:
-    """Copy dashboards of one schema, and provisioning, to `folder`; the files written. Raises OSError."""
+    """Copy dashboards of one schema, and provisioning, to `folder`; the files written. Raises OSError.
+
+    `runbooks_url`: where a site keeps the runbooks as pages; else links lead to the dashboard that shows them.
+    """
     source = bundled.dashboards() / "grafana"
     others = {name for each, name in _ONLY_IN.items() if each is not schema}
     written = []
@@ -66,7 +69,7 @@ def export(folder: Path, runbooks_url: str = "", schema: Schema = Schema.CLASSIC
 
 
 def dashboards(runbooks_url: str = "") -> Iterator[dict[str, Any]]:
-    """The dashboards as Grafana's API takes them. `runbooks_url` takes the place of where runbooks are by default."""
+    """The dashboards as Grafana's API takes them. `runbooks_url`: see `export`."""
     for file in sorted((bundled.dashboards() / "grafana" / "dashboards").glob("*.json")):
         found: dict[str, Any] = json.loads(_with_runbooks(file.read_text("utf-8"), runbooks_url))
         yield found
@@ -76,7 +79,7 @@ def _with_runbooks(text: str, runbooks_url: str) -> str:
     if not runbooks_url:
         return text
     inside = json.dumps(runbooks_url.rstrip("/"))[1:-1]  # within a JSON string
-    return text.replace(RUNBOOKS_URL, inside)
+    return runbooks.moved(text, [page.stem for page in bundled.runbooks().glob("*.md")], inside)
 
 
 class Grafana:

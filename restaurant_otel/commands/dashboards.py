@@ -15,7 +15,12 @@ from restaurant_otel.grafana import Schema
 
 app = typer.Typer(help="The Grafana dashboards.", no_args_is_help=True)
 
-Runbooks = Annotated[str, typer.Option(help="Where the runbooks are; else where they are by default.")]
+Runbooks = Annotated[
+    str,
+    typer.Option(
+        help="Where you keep the runbooks as pages; else links lead to the dashboard that shows them."
+    ),
+]
 
 
 @app.command()

@@ -19,7 +19,7 @@ from restaurant_otel.commands.common import CommandError, Json, show_json, show_
 from restaurant_otel.rules import export as making
 from restaurant_otel.rules.alertmanager import VARIABLES, Receivers, ReceiversError
 from restaurant_otel.rules.alerts import alerts
-from restaurant_otel.rules.options import GRAFANA_URL, RUNBOOKS_URL, Options
+from restaurant_otel.rules.options import GRAFANA_URL, Options
 from restaurant_otel.scorecard import files
 from restaurant_otel.scorecard.files import Goals
 
@@ -28,12 +28,16 @@ app = typer.Typer(help="Prometheus's rules and Alertmanager's configuration.", n
 Objectives = Annotated[Path | None, typer.Option(help="A TOML file with objectives of your own.")]
 By = Annotated[str, typer.Option(help="Labels that tell services apart, with commas.")]
 Selector = Annotated[str, typer.Option(help="Matchers for all series, such as 'env=\"prod\"'.")]
-Runbooks = Annotated[str, typer.Option(help="Where the runbooks are.")]
-Grafana = Annotated[str, typer.Option(help="Where Grafana is.")]
+Runbooks = Annotated[
+    str, typer.Option(help="Where you keep the runbooks as pages; else Grafana shows them, as a dashboard.")
+]
+Grafana = Annotated[
+    str, typer.Option(envvar="GRAFANA_URL", help="Where Grafana is: links lead there.", show_envvar=True)
+]
 
 
 def options(
-    objectives: Path | None, by: str, selector: str, runbooks_url: str = "", grafana_url: str = ""
+    objectives: Path | None, by: str, selector: str, grafana_url: str = GRAFANA_URL, runbooks_url: str = ""
 ) -> Options:
     """The options that arguments say; raises typer.BadParameter."""
     try:
@@ -42,8 +46,8 @@ def options(
             goals.objectives,
             tuple(label.strip() for label in by.split(",") if label.strip()),
             selector,
-            runbooks_url=(runbooks_url or RUNBOOKS_URL).rstrip("/"),
-            grafana_url=(grafana_url or GRAFANA_URL).rstrip("/"),
+            grafana_url=grafana_url.rstrip("/"),
+            runbooks_url=runbooks_url.rstrip("/"),
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
@@ -55,12 +59,12 @@ def export(
     objectives: Objectives = None,
     by: By = "job",
     selector: Selector = "",
-    runbooks_url: Runbooks = RUNBOOKS_URL,
     grafana_url: Grafana = GRAFANA_URL,
+    runbooks_url: Runbooks = "",
     as_json: Json = False,
 ) -> None:
     """Write the rules, and Alertmanager's configuration with the receivers that ALERTS_* variables name."""
-    made = making.files(options(objectives, by, selector, runbooks_url, grafana_url), _receivers())
+    made = making.files(options(objectives, by, selector, grafana_url, runbooks_url), _receivers())
     written = []
     for name, text in made.items():
         file = folder / name
@@ -74,6 +78,8 @@ def export(
         show_json({"written": written})
     else:
         typer.echo("\n".join(written))
+    if grafana_url == GRAFANA_URL:
+        typer.echo(f"Alerts link to {GRAFANA_URL}: say where Grafana is with --grafana-url", err=True)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from restaurant_otel import catalog
 from restaurant_otel.catalog import Metric, Objective, Slo
+from restaurant_otel.rules import runbooks
 from restaurant_otel.rules.expressions import N_PLUS_ONE, POOL_TIMEOUTS
 from restaurant_otel.rules.options import Options, name_of, number
 from restaurant_otel.rules.performance import COMPONENT
@@ -63,7 +64,7 @@ class Alert:
             "annotations": {
                 "summary": self.summary.replace("{service}", _service(o)),
                 "description": self.description.replace("{service}", _service(o)),
-                "runbook_url": f"{o.runbooks_url}/{self.runbook}.md",
+                "runbook_url": runbooks.address(self.runbook, o.grafana_url, o.runbooks_url),
                 "runbook_command": f"restaurant-otel rules runbook {self.name}",
                 "dashboard_url": f"{o.grafana_url}/d/restaurant-{self.area}?{variables}",
             },

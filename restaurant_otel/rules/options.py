@@ -9,8 +9,8 @@ from typing import Final
 from restaurant_otel.catalog import DEFAULT_OBJECTIVES, Metric, Objectives
 from restaurant_otel.catalog.metric import Kind
 
-RUNBOOKS_URL: Final = "https://runbooks.example.org/restaurant-otel"
 GRAFANA_URL: Final = "http://localhost:3000"
+"""Where a Grafana is that runs beside Prometheus and was told nothing else, as in deploy/compose.yaml."""
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -20,8 +20,8 @@ class Options:
     """How the rules are made.
 
     `by`: the labels that tell services apart. `selector`: matchers for every series, such as ``env="prod"``.
-    `scale` multiplies every window, range and waiting time: tests look at hours in seconds. `runbooks_url` and
-    `grafana_url`: where the links of alerts lead.
+    `scale` multiplies every window, range and waiting time: tests look at hours in seconds. `grafana_url`: where the
+    links of alerts lead; `runbooks_url`: where a site keeps the runbooks as pages, if it does (else Grafana has them).
     """
 
     objectives: Objectives = field(default_factory=lambda: DEFAULT_OBJECTIVES)
@@ -29,8 +29,8 @@ class Options:
     selector: str = ""
     scale: float = 1.0
     interval: str = "30s"
-    runbooks_url: str = RUNBOOKS_URL
     grafana_url: str = GRAFANA_URL
+    runbooks_url: str = ""
 
     def series(self, name: str, *matchers: str) -> str:
         """A selector of raw series: ``name{selector, matchers}``."""

@@ -18,6 +18,7 @@ import pytest
 
 from examples.restaurant.database import make_engine
 from examples.restaurant.seed import seed
+from restaurant_otel.rules import runbooks
 from restaurant_otel.rules.alertmanager import Receivers
 from restaurant_otel.rules.export import files
 from restaurant_otel.rules.options import Options
@@ -128,7 +129,7 @@ def test_a_fault_reaches_the_webhook_silences_what_it_explains_and_is_taken_back
     assert arrived["labels"]["job"] == "shop"
     assert re.match(r"\d.*% for shop; the limit is at most 5 %", arrived["annotations"]["description"])
     assert arrived["annotations"]["summary"] == "requests to shop fail".capitalize()
-    assert arrived["annotations"]["runbook_url"].endswith("/high-error-ratio.md")
+    assert arrived["annotations"]["runbook_url"].endswith(runbooks.link("high-error-ratio"))
     assert arrived["annotations"]["dashboard_url"].endswith("/d/restaurant-api?var-job=shop")
     # The warning of the same name is known, and kept from us because of the critical one.
     warning = {"alertname": "ErrorRatioHigh", "severity": "warning", "job": "shop"}

@@ -21,7 +21,8 @@ from restaurant_otel.bundled import runbooks
 from restaurant_otel.catalog import METRICS, Across, Kind, Metric, prometheus_label
 from restaurant_otel.rules import recording
 from restaurant_otel.rules.alerts import alerts
-from restaurant_otel.rules.options import RUNBOOKS_URL, Options
+from restaurant_otel.rules.options import Options
+from restaurant_otel.rules.runbooks import DASHBOARD, link, panel_id
 from tests.dashboards.grafana import (
     DASHBOARDS,
     FILES,
@@ -65,8 +66,8 @@ def _shown() -> Iterator[tuple[str, dict[str, Any]]]:
                 yield uid, panel
 
 
-def test_the_seven_areas_are_there_and_nothing_is_stale() -> None:
-    areas = {"overview", "api", "database", "cache", "resources", "alerts", "slo"}
+def test_the_seven_areas_and_the_runbooks_are_there_and_nothing_is_stale() -> None:
+    areas = {"overview", "api", "database", "cache", "resources", "alerts", "slo", "runbooks"}
     assert set(DASHBOARDS) == {f"restaurant-{area}" for area in areas}
     made = {generator.ROOT / name for name in part.files()}
     assert set(FILES) <= made
@@ -219,16 +220,35 @@ def test_a_panels_unit_is_its_metrics_unit(asked: Asked) -> None:
 
 def test_descriptions_name_alerts_and_runbooks_that_exist() -> None:
     named = set()
-    for dashboard in DASHBOARDS.values():
+    for uid, dashboard in DASHBOARDS.items():
         for panel in panels(dashboard):
             text = panel.get("description", "") + panel.get("options", {}).get("content", "")
-            pages = re.findall(re.escape(RUNBOOKS_URL) + r"/([\w-]+)\.md", text)
-            named |= set(pages)
-            for page in pages:
-                assert (runbooks() / f"{page}.md").is_file(), page
-    assert {alert.runbook for alert in alerts(Options())} <= named, "an alert that no dashboard mentions"
+            assert ".md)" not in text, "a page that is nowhere in Grafana"
+            found = {int(number) for number in re.findall(rf"/d/{DASHBOARD}\?viewPanel=(\d+)\)", text)}
+            assert found <= RUNBOOKS.keys(), f"{uid}: {panel['title']}"
+            named |= found if uid != DASHBOARD else set()
+    assert {panel_id(alert.runbook) for alert in alerts(Options())} <= named, (
+        "an alert that no dashboard mentions"
+    )
     with pytest.raises(KeyError):
         alerts_with("no-such-page")
+
+
+RUNBOOKS = {panel["id"]: panel for panel in panels(DASHBOARDS[DASHBOARD]) if panel["type"] == "text"}
+
+
+def test_every_runbook_is_a_panel_to_which_its_alerts_link() -> None:
+    pages = {page.stem: page.read_text() for page in runbooks().glob("*.md") if page.stem != "README"}
+    assert {panel_id(name) for name in pages} == RUNBOOKS.keys()
+    assert len(RUNBOOKS) == len(pages)
+    for name, text in pages.items():
+        panel = RUNBOOKS[panel_id(name)]
+        assert f"# {panel['title']}\n" in text
+        assert {"## What it means", "## What helps"} <= set(panel["options"]["content"].splitlines())
+    for alert in alerts(Options()):
+        url = alert.data(Options())["annotations"]["runbook_url"]
+        assert url.endswith(link(alert.runbook))
+        assert alert.name in RUNBOOKS[int(url.rpartition("=")[2])]["description"]
 
 
 # --- our own: form ---------------------------------------------------------------------------------------

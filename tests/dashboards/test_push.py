@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from restaurant_otel.cli import main
-from restaurant_otel.rules.options import RUNBOOKS_URL
+from restaurant_otel.rules.runbooks import DASHBOARD
 from tests.dashboards.grafana import DASHBOARDS, FILES
 
 TOKEN = "glsa_test"
@@ -133,7 +133,7 @@ def test_exported_with_the_sites_own_runbooks(tmp_path: Path) -> None:
     assert main(["dashboards", "export", str(tmp_path), "--runbooks-url", 'https://wiki/"r"/']) == 0
     for file in FILES:
         text = (tmp_path / "dashboards" / file.name).read_text()
-        assert RUNBOOKS_URL not in text
+        assert f"/d/{DASHBOARD}?" not in text
         assert 'https://wiki/"r"/' in json.dumps(json.loads(text), ensure_ascii=False).replace('\\"', '"')
 
 

@@ -19,6 +19,7 @@ from restaurant_otel.rules.alerts import SEVERITIES, Alert, alerts
 from restaurant_otel.rules.export import files
 from restaurant_otel.rules.model import yaml
 from restaurant_otel.rules.options import Options, name_of
+from restaurant_otel.rules.runbooks import panel_id
 from restaurant_otel.scorecard.files import read
 from tests.support.processes import required
 from tests.support.promtool import promtool
@@ -96,6 +97,8 @@ def test_every_alert_says_what_is_wrong_and_where_to_look(alert: Alert) -> None:
     assert texts["description"].endswith(".")
     assert "$value" in texts["description"] or alert.name in ("TargetDown", "RedisAway")
     assert texts["runbook_url"] == f"https://wiki/x/{alert.runbook}.md"
+    in_grafana = alert.data(Options(grafana_url="https://grafana"))["annotations"]["runbook_url"]
+    assert in_grafana == f"https://grafana/d/restaurant-runbooks?viewPanel={panel_id(alert.runbook)}"
     assert texts["runbook_command"] == f"restaurant-otel rules runbook {alert.name}"
     assert re.match(r"https://grafana/d/restaurant-[a-z]+\?var-job=", texts["dashboard_url"])
     page = (bundled.runbooks() / f"{alert.runbook}.md").read_text()

@@ -8,9 +8,20 @@ from __future__ import annotations
 
 def files() -> dict[str, str]:
     """Path under ``dashboards/`` -> contents, of every dashboard, in the classic schema and in v2. Pure."""
-    from dashboards.src.grafana import alerts, api, board, cache, database, overview, resources, slo, v2
+    from dashboards.src.grafana import (
+        alerts,
+        api,
+        board,
+        cache,
+        database,
+        overview,
+        resources,
+        runbooks,
+        slo,
+        v2,
+    )
 
-    modules = (overview, api, database, cache, resources, alerts, slo)
+    modules = (overview, api, database, cache, resources, alerts, slo, runbooks)
     return {
         f"grafana/{folder}/{module.BOARD.uid}.json": text_of(module.BOARD)
         for folder, text_of in (("dashboards", board.text_of), ("v2", v2.text_of))

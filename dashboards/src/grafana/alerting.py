@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from restaurant_otel.rules import runbooks
 from restaurant_otel.rules.alerts import CRITICAL, INFO, WARNING, alerts
-from restaurant_otel.rules.options import RUNBOOKS_URL, Options
+from restaurant_otel.rules.options import Options
 
 SEVERITIES: Final = {CRITICAL: (CRITICAL, "red"), WARNING: (WARNING, "orange"), INFO: (INFO, "blue")}
 """How each severity is shown, the most urgent first: its words and its colour."""
 
 _ALERTS: Final = tuple(alerts(Options()))
-
-
-def runbook_url(runbook: str) -> str:
-    """Where a runbook is; `restaurant-otel dashboards` puts another place for it, when told one."""
-    return f"{RUNBOOKS_URL}/{runbook}.md"
 
 
 def alerts_with(runbook: str) -> list[str]:
@@ -32,6 +28,6 @@ def runbook_list() -> str:
     for area in dict.fromkeys(each.area for each in _ALERTS):
         here = dict.fromkeys((each.name, each.runbook) for each in _ALERTS if each.area == area)
         lines.append(
-            f"**{area}**: " + ", ".join(f"[{name}]({runbook_url(runbook)})" for name, runbook in here)
+            f"**{area}**: " + ", ".join(f"[{name}]({runbooks.link(runbook)})" for name, runbook in here)
         )
     return "\n\n".join(lines)

@@ -209,7 +209,11 @@ def _placed(sections: Iterable[Section]) -> Iterator[dict[str, Any]]:
             width, height = plain["gridPos"]["w"], plain["gridPos"]["h"]
             y, x = min((max(filled[x : x + width]), x) for x in range(COLUMNS - width + 1))
             filled[x : x + width] = [y + height] * width
-            yield {**plain, "id": number, "gridPos": {"h": height, "w": width, "x": x, "y": y}}
+            yield {
+                **plain,
+                "id": plain.get("id", number),
+                "gridPos": {"h": height, "w": width, "x": x, "y": y},
+            }
         top = max(filled)
 
 

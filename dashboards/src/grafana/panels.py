@@ -24,8 +24,9 @@ from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from dashboards.src.grafana.alerting import alerts_with, runbook_url
+from dashboards.src.grafana.alerting import alerts_with
 from restaurant_otel.catalog.objectives import DEFAULT_OBJECTIVES, Objective
+from restaurant_otel.rules.runbooks import link as runbook_link
 
 Panel = stat.Panel | bargauge.Panel | timeseries.Panel | table.Panel | text.Panel
 
@@ -103,7 +104,7 @@ def about(explain: str, *, component: str | None = None, runbooks: Sequence[str]
         parts.append(in_words(DEFAULT_OBJECTIVES[component]))
     for name in runbooks:
         alerts = ", ".join(alerts_with(name))
-        parts.append(f"Alerts: {alerts}. [Runbook]({runbook_url(name)}).")
+        parts.append(f"Alerts: {alerts}. [Runbook]({runbook_link(name)}).")
     return "\n\n".join(parts)
 
 
@@ -466,11 +467,14 @@ def _action_properties(action: ActionColumn) -> list[models.DynamicConfigValue]:
     ]
 
 
-def text_panel(title: str, content: str, *, description: str, size: tuple[int, int] = (24, 4)) -> text.Panel:
-    """Words, in Markdown."""
+def text_panel(
+    title: str, content: str, *, description: str, size: tuple[int, int] = (24, 4), number: int | None = None
+) -> text.Panel:
+    """Words, in Markdown. `number` is the panel's id, where links lead to it."""
     width, height = size
     panel = text.Panel().title(title).description(description).mode("markdown").content(content)
-    return panel.grid_pos(models.GridPos(w=width, h=height))
+    panel = panel.grid_pos(models.GridPos(w=width, h=height))
+    return panel if number is None else panel.id(number)
 
 
 def _link(words: str, url: str) -> dashboard.DashboardLink:
