@@ -34,7 +34,8 @@ from restaurant_otel.sql.advisor.workload import source
 
 EXAMPLE = Path(bulk.__file__).parent
 ROUNDS = 5
-WRITTEN = 2_000
+INSERTS = {"schedules": 500, "users": 100}
+"""Rows that the workload adds."""
 THEIRS = [
     Index(table, tuple(map(Key, columns)))
     for table, *columns in (
@@ -96,22 +97,27 @@ def timed(engine: sa.Engine, statements: list[tuple[float, list[str]]]) -> float
 
 
 def written(engine: sa.Engine) -> float:
-    """Microseconds to add one shift, many in one transaction that is rolled back."""
-    rows = [
-        (10**7 + number, 1 + number * 7919 % 1000, "2025-06-01", "08:00", "16:00")
-        for number in range(WRITTEN)
-    ]
-    mark = "%s" if engine.dialect.name == "postgresql" else "?"
-    insert = f"INSERT INTO schedules (id, user_id, date, starts, ends) VALUES ({', '.join([mark] * 5)})"
-    taken = []
+    """Microseconds to add one row, on average over the workload's: rows like those there are, and rolled back."""
+    total = 0.0
     with engine.connect() as connection:
-        cursor = connection.connection.cursor()
-        for _ in range(ROUNDS):
-            begin = time.perf_counter()
-            cursor.executemany(insert, rows)
-            taken.append((time.perf_counter() - begin) / WRITTEN * 1e6)
-            connection.connection.rollback()
-    return min(taken)
+        for table, calls in INSERTS.items():
+            names = [column["name"] for column in sa.inspect(connection).get_columns(table)]
+            others = ", ".join(name for name in names if name != "id")
+            copy = (
+                f"INSERT INTO {table} (id, {others}) "
+                f"SELECT id + {10**7}, {others} FROM {table} WHERE id % 97 = 0"
+            )
+            taken = []
+            for _ in range(2 * ROUNDS):
+                begin = time.perf_counter()
+                rows = connection.exec_driver_sql(copy, execution_options={"no_parameters": True}).rowcount
+                taken.append((time.perf_counter() - begin) / rows * 1e6)
+                connection.rollback()
+            total += calls * min(taken)
+    if engine.dialect.name == "postgresql":  # what was rolled back is no part of the size
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql(f"VACUUM {', '.join(INSERTS)}")
+    return total / sum(INSERTS.values())
 
 
 def size(engine: sa.Engine) -> int:
@@ -148,7 +154,7 @@ def figures(url: sa.URL, users: int) -> list[Figure]:
         outcomes[label] = (
             timed(engine, looked.statements),
             size(engine) - bare_size,
-            written(engine) - bare_write,
+            written(engine),
         )
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             for one in made:
@@ -161,20 +167,22 @@ def figures(url: sa.URL, users: int) -> list[Figure]:
     )
     for one in advice.recommendations:
         print(f"    {one.index.label}")
-    print(f"  {'':14} {'workload s':>12} {'less':>7} {'MB':>7} {'us a shift':>11}")
+    for verdict in advice.verdicts:
+        if not verdict.agrees:
+            print(f"    not {verdict.index.label}: {verdict.why}")
+    print(f"  {'':14} {'workload s':>12} {'less':>7} {'MB':>7} {'us a row':>11}")
     print(f"  {'no index':14} {before:12.3f} {'':7} {'':7} {bare_write:11.2f}")
     for label, (after, more, cost) in outcomes.items():
-        print(
-            f"  {label:14} {after:12.3f} {1 - after / before:7.1%} {more / 2**20:7.1f} {bare_write + cost:11.2f}"
-        )
+        print(f"  {label:14} {after:12.3f} {1 - after / before:7.1%} {more / 2**20:7.1f} {cost:11.2f}")
     engine.dispose()
-    (ours, our_size, _), (_, their_size, _) = outcomes["advised"], outcomes["list of seven"]
+    (ours, our_size, our_row), (_, their_size, their_row) = outcomes["advised"], outcomes["list of seven"]
     ours_writes = sum(one.write_cost for one in advice.recommendations)
     return [
         Figure(f"{name}: measured total, after / before", ours / before, goal=0.40),
         Figure(f"{name}: what-if cost / best of all subsets of four", advice.after / looked.best, goal=1.05),
         Figure(f"{name}: size / the list of seven's", our_size / their_size, goal=1.0),
         Figure(f"{name}: writes' cost / the list of seven's", ours_writes / looked.writes, goal=1.0),
+        Figure(f"{name}: a row written, measured / the list of seven's", our_row / their_row, goal=1.0),
         Figure(f"{name}: loading", loaded, goal=60.0, unit="s"),
     ]
 
@@ -215,7 +223,7 @@ def main() -> int:
     print()
     for figure in found:
         verdict = "holds" if figure.holds else "MISSED"
-        print(f"{figure.name:55} {figure.value:8.3f}  <= {figure.goal:g}  {verdict}")
+        print(f"{figure.name:62} {figure.value:8.3f}  <= {figure.goal:g}  {verdict}")
     return 0 if all(figure.holds for figure in found) else 1
 
 

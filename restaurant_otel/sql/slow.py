@@ -203,12 +203,14 @@ def _sqlite(connection: Any, statement: str, parameters: Any, rules: Quoting) ->
 def _mysql(connection: Any, statement: str, parameters: Any, rules: Quoting) -> str:
     is_mariadb = getattr(connection.dialect, "is_mariadb", False)
     limit = f"max_statement_time = {SECONDS}" if is_mariadb else f"max_execution_time = {SECONDS * 1000}"
-    connection.exec_driver_sql(f"SET SESSION {limit}")
+    # A table that is being altered is locked, and to wait for that is another limit's, which is a day or a year.
+    connection.exec_driver_sql(f"SET SESSION {limit}, lock_wait_timeout = {SECONDS}")
+    connection.exec_driver_sql("SET SESSION TRANSACTION READ ONLY")
     rows = connection.exec_driver_sql(f"EXPLAIN {statement}", _bound(parameters)).mappings()
     columns = ("select_type", "table", "type", "possible_keys", "key", "rows", "Extra")
     return "\n".join(
         ", ".join(
-            f"{name} {value if isinstance(value, int) else without_values(str(value), rules)}"
+            f"{name} {value if name == 'rows' else without_values(str(value), rules)}"
             for name in columns
             if (value := row.get(name)) is not None
         )

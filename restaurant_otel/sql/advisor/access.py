@@ -35,8 +35,14 @@ _READ_ONLY: Final = {
         "SET statement_timeout = {milliseconds}",
         "SET lock_timeout = 2000",
     ),
-    "mysql": ("SET SESSION TRANSACTION READ ONLY", "SET SESSION max_execution_time = {milliseconds}"),
-    "mariadb": ("SET SESSION TRANSACTION READ ONLY", "SET SESSION max_statement_time = {seconds}"),
+    "mysql": (
+        "SET SESSION TRANSACTION READ ONLY",
+        "SET SESSION max_execution_time = {milliseconds}, lock_wait_timeout = 2",
+    ),
+    "mariadb": (
+        "SET SESSION TRANSACTION READ ONLY",
+        "SET SESSION max_statement_time = {seconds}, lock_wait_timeout = 2",
+    ),
 }
 
 

@@ -29,6 +29,8 @@ LEAST_CUT: Final = 1 / 3
 """An index that makes no statement cheaper by this part is not advised: costs are not as exact as that."""
 NEARLY: Final = 0.005
 """Two sets of indexes that differ by less of what the workload still costs are alike: the smaller one is taken."""
+SLIGHTLY: Final = 0.02
+"""Further columns of an index that save less of it, and make no statement cheaper by `LEAST_CUT`, are left off."""
 MOST_INDEXES: Final = 20
 SEARCHED: Final = 0.95
 """The share of the advisor's whole work that is done when this is."""
@@ -233,11 +235,13 @@ def _exchanged(
 def _slimmed(chosen: list[Index], bill: Bill) -> list[Index]:
     """With every index cut to the shortest beginning that does nearly as well beside the others."""
     for place, index in enumerate(chosen):
-        now = bill.total(chosen)
+        now, others = bill.total(chosen), [*chosen[:place], *chosen[place + 1 :]]
         for length in range(1, len(index.keys)):
             shorter = replace(index, keys=index.keys[:length])
-            cut = [*chosen[:place], shorter, *chosen[place + 1 :]]
-            if shorter not in chosen and bill.total(cut) - now < NEARLY * now:
-                chosen = cut
+            if shorter in chosen:
+                continue
+            lost = bill.total([*others, shorter]) - now
+            if lost < NEARLY * now or (lost < SLIGHTLY * now and not bill.cuts(index, [*others, shorter])):
+                chosen = [*chosen[:place], shorter, *chosen[place + 1 :]]
                 break
     return chosen

@@ -1,12 +1,13 @@
 """MariaDB, which cannot be asked what an index would change: advice by the heuristic, which says that it is one.
 
-Runs where its server and PyMySQL are installed (``apt-get install mariadb-server``, ``pip install pymysql``), which
-`scripts/setup` does not do.
+And plans of slow queries, which it does tell. Skipped where its server is not installed, even with REQUIRE_SERVERS:
+`scripts/setup` leaves it out where it would put another one away, such as MySQL's.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -17,13 +18,18 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from restaurant_otel import sql
 from restaurant_otel.sql.advisor import advise, apply
 from restaurant_otel.sql.advisor.access import read_only, usable
 from restaurant_otel.sql.advisor.report import FORMATS, write
+from restaurant_otel.sql.book import SlowQuery, slow_queries
+from tests.sql.conftest import Request, Told, fresh_words
 from tests.support.processes import free_port
+from tests.support.spans import Spans
 from tests.support.wait import eventually
 
 PASSWORD = "Sw0rdf1sh-2217"
+SECRET = "s3cr3tvalue"
 ROWS = 20_000
 
 
@@ -37,13 +43,12 @@ def program(name: str) -> str:
 @pytest.fixture(scope="module")
 def shop() -> Iterator[sa.URL]:
     """A server with ``guests`` and ``stays``, and a URL by the name of MySQL, which many use for MariaDB."""
-    pytest.importorskip("pymysql")
     install, server = program("mariadb-install-db"), program("mariadbd")
     folder = Path(tempfile.mkdtemp(prefix="mariadb"))  # a socket's path must be short
     user = []
     if os.geteuid() == 0:
-        user = ["--user=mysql"]
-        shutil.chown(folder, "mysql")
+        user = ["--user=nobody"]
+        shutil.chown(folder, "nobody")
     data = f"--datadir={folder}/data"
     begin = (
         f"CREATE USER app@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';",
@@ -128,3 +133,60 @@ def test_it_is_called_a_guess_and_tells_no_value(shop: sa.URL) -> None:
 def test_its_session_refuses_to_write(shop: sa.URL) -> None:
     with read_only(usable(shop)) as connection, pytest.raises(sa.exc.DBAPIError):
         connection.exec_driver_sql("DELETE FROM guests")
+
+
+# --- slow queries --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def everything_is_slow(told: Told, spans: Spans) -> None:
+    fresh_words()
+    sql.uninstall()
+    sql.install(
+        tracer=lambda: spans.provider.get_tracer("tests"), options=sql.Options(slow_seconds=0.0, repeats=0)
+    )
+
+
+def kept(words: str) -> SlowQuery:
+    """The slow query whose text has these words, once it has its plan or the reason why not."""
+
+    def found() -> list[SlowQuery]:
+        return [each for each in slow_queries() if words in each.text and (each.plan or each.no_plan)]
+
+    eventually(found)
+    return found()[0]
+
+
+@pytest.mark.usefixtures("everything_is_slow")
+def test_a_slow_query_is_kept_with_its_plan_and_without_values(shop: sa.URL) -> None:
+    guests, engine = sa.table("guests", sa.column("id"), sa.column("email")), sa.create_engine(shop)
+    with Request("/guests"), engine.connect() as connection:
+        connection.execute(sa.select(guests).where(guests.c.email == SECRET, guests.c.id > 3)).all()
+        inlined = f"SELECT city FROM guests WHERE id IN (1, 90210) AND email NOT LIKE '%{SECRET}%'"
+        connection.execute(sa.text(inlined)).all()
+    engine.dispose()
+    bound, literal = kept("guests.email"), kept("SELECT city")
+    assert (bound.route, bound.no_plan, literal.no_plan) == ("/guests", None, None)
+    assert re.fullmatch(r"select_type SIMPLE, table guests, type \w+, .*rows \d+, .*", str(bound.plan))
+    assert "key PRIMARY, rows 2," in str(literal.plan)
+    assert [word for word in (SECRET, "90210", PASSWORD) if word in f"{bound}{literal}"] == []
+
+
+@pytest.mark.usefixtures("everything_is_slow")
+def test_a_plan_waits_for_no_lock_and_says_so(shop: sa.URL) -> None:
+    engine = sa.create_engine(shop)
+    with engine.connect() as locking:
+        locking.exec_driver_sql("LOCK TABLES stays WRITE")
+        locking.exec_driver_sql("SELECT room FROM stays").all()
+        assert kept("SELECT room").no_plan == "OperationalError"
+        locking.exec_driver_sql("UNLOCK TABLES")
+    engine.dispose()
+
+
+@pytest.mark.usefixtures("everything_is_slow")
+def test_what_changes_rows_is_not_explained(shop: sa.URL) -> None:
+    engine = sa.create_engine(shop)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE guests SET city = city WHERE id = 1")
+    engine.dispose()
+    assert (kept("UPDATE guests").plan, kept("UPDATE guests").no_plan) == (None, "not asked for")
