@@ -146,19 +146,21 @@ def _compare(before: Path, after: Path, as_json: bool) -> None:
     if as_json:
         show_json([asdict(one) for one in found])
         return
-    head = ("statement", "fingerprint", "calls", "mean ms before", "calls since", "mean ms since")
+    head = ("statement", "fingerprint", "calls", "mean ms", "p95 ms", "calls since", "mean ms", "p95 ms")
     rows = [
         (
             one.summary,
             one.fingerprint,
-            one.calls_before,
-            1e3 * one.mean_before,
-            one.calls_after,
-            1e3 * one.mean_after,
+            *(one.calls_before, 1e3 * one.mean_before, _milliseconds(one.p95_before)),
+            *(one.calls_after, 1e3 * one.mean_after, _milliseconds(one.p95_after)),
         )
         for one in found
     ]
-    show_table(head, rows, right=(2, 3, 4, 5))
+    show_table(head, rows, right=range(2, len(head)))
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else 1e3 * seconds
 
 
 def _show(found: Advice, form: str) -> None:
