@@ -106,17 +106,16 @@ def extend(
 ) -> int:
     """Add to what `seed` has written until there are `users` users, and their shifts; how many rows.
 
-    Without `indexes` users and schedules lose all but their primary keys. Stops early once it has `ended`.
+    Without `indexes` users and schedules keep only those that uphold a rule, their primary keys and the unique email:
+    the app is to answer the same, if later. Stops early once it has `ended`.
     """
     written = 0
     with engine.begin() as connection:
         metadata = sa.MetaData()
         metadata.reflect(connection, only=[table.name for table in tables()])
         for table in (Branch.__table__, User.__table__, Schedule.__table__):
-            for index in metadata.tables[
-                table.name
-            ].indexes:  # made anew below: quicker than one row at a time
-                if not indexes or not index.unique:
+            for index in metadata.tables[table.name].indexes:
+                if not index.unique:  # made anew below: quicker than one row at a time
                     index.drop(connection)
         fill = _copy if connection.dialect.name == "postgresql" else _insert
         for table, rows in zip(tables(), (branches(users), people(users), shifts(users)), strict=True):

@@ -58,7 +58,7 @@ class Options:
     size: str = ""
     """``real``: 200,000 users and 1,000,000 shifts as well."""
     indexes: str = "app"
-    """``none``: users and schedules have no index, for `restaurant-otel advise` to find."""
+    """``none``: users and schedules have none but the unique ones, for `restaurant-otel advise` to find the others."""
     database_url: str = ""
     """A PostgreSQL database, in which a schema is made and dropped; SQLite in a temporary file otherwise."""
 
@@ -101,8 +101,8 @@ async def demo(options: Options, stop: asyncio.Event) -> None:
                 return
             print(f"app         {url}  ({rows} rows, {options.workers} worker(s))")
             print(f"metrics     {url}/metrics")
-            if options.size == "real" and not options.database_url:
-                print(f"advise      restaurant-otel advise --database-url {env['DATABASE_URL']} \\")
+            if options.size == "real":
+                print(f"advise      restaurant-otel advise --database-url {advised(env)} \\")
                 print("                --from examples/restaurant/workload.sql")
             print(
                 f"Prometheus  {prometheus.graph if prometheus else 'not installed: left out'}\n", flush=True
@@ -130,6 +130,14 @@ def _environment(options: Options, folder: Path) -> dict[str, str]:
         env["DATABASE_URL"] = f"sqlite:///{folder / 'restaurant.sqlite3'}"
         env.pop("DATABASE_SCHEMA", None)
     return env
+
+
+def advised(env: Mapping[str, str]) -> str:
+    """The database, as a shell's word; not with its password, which the reader's shell knows."""
+    if (schema := env.get("DATABASE_SCHEMA")) is None:
+        return env["DATABASE_URL"]
+    mark = "&" if "?" in env["DATABASE_URL"] else "?"
+    return f'"$DATABASE_URL{mark}options=-csearch_path%3D{schema},public"'
 
 
 @contextlib.asynccontextmanager

@@ -29,7 +29,7 @@ def _judged(
         return False, f"{existing.name} serves it already"
     longer = next((one for one in proposals if one != index and index.is_prefix_of(one)), None)
     alone, further = _share(bill, [], index), _share(bill, chosen, index)
-    figures = f"alone it saves {alone:.1%} of the workload, on top of what is advised {further:.1%}"
+    figures = f"alone it {_told(alone)}, on top of what is advised it {_told(further)}"
     if longer is not None:
         return False, f"a prefix of {longer.label}, which does all that it can; {figures}"
     advised = next((one for one in chosen if index.is_prefix_of(one)), None)
@@ -41,6 +41,12 @@ def _judged(
     if further < LEAST_SHARE and rivals:
         return False, f"{', '.join(rivals)} does better: {figures}"
     return False, figures
+
+
+def _told(share: float) -> str:
+    if abs(share) < 0.0005:
+        return "saves nothing"
+    return f"saves {share:.1%} of the workload" if share > 0 else f"makes the workload {-share:.1%} dearer"
 
 
 def _share(bill: Bill, present: Sequence[Index], index: Index) -> float:
