@@ -88,6 +88,12 @@ class _Middleware:
         if self._admin is not None:
             self._admin.start()
 
+    def _wind_up(self) -> None:
+        """Send off what is left, once the app has stopped; long work that goes on for it ends."""
+        if self._admin is not None:
+            self._admin.stop_jobs()
+        telemetry.flush()
+
     def let_go(self) -> None:
         """End what goes on beside the requests of this app alone: the admin API's threads, the port of /metrics."""
         if self._admin is not None:
@@ -221,7 +227,7 @@ class ASGIMiddleware(_Middleware):
                 if kind == "lifespan.startup.complete":
                     self._get_ready()
                 elif kind in {"lifespan.shutdown.complete", "lifespan.shutdown.failed"}:
-                    await run_sync(telemetry.flush)
+                    await run_sync(self._wind_up)
             except Exception as error:  # noqa: BLE001 - never into the app
                 survived("lifespan", error)
             await send(message)

@@ -10,9 +10,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import logging
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -21,14 +18,13 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from restaurant_otel.administration.jobs import FailedError, Job, Report
+from restaurant_otel.administration import child
+from restaurant_otel.administration.jobs import Job, Report
 from restaurant_otel.administration.openapi import JOB_ID
 from restaurant_otel.administration.operations import Call, Given, Operation, Problem
 from restaurant_otel.administration.shared import Shelf
 from restaurant_otel.auth import Right
 from restaurant_otel.sql import book
-
-logger = logging.getLogger(__name__)
 
 MOST_SECONDS: Final = 900.0
 """How long advising may take; making an index may take as long as it does."""
@@ -114,36 +110,8 @@ def _by(call: Call) -> str:
 
 def _run(task: dict[str, Any], report: Report, most: float | None) -> Any:
     """The advisor's answer. Raises FailedError."""
-    command = [sys.executable, "-m", "restaurant_otel.administration.advising"]
-    began = time.monotonic()
-    with subprocess.Popen(  # noqa: S603 - our own module
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        given: str | None = json.dumps(task)
-        while True:
-            try:
-                out, err = process.communicate(given, timeout=1.0)
-                break
-            except subprocess.TimeoutExpired:
-                given = None
-                seconds = time.monotonic() - began
-                if most is not None and seconds > most:
-                    process.kill()
-                    raise FailedError(f"It took more than {most:g} s.") from None
-                # Nobody knows how long it takes: half of the way in a minute, and ever slower.
-                report(seconds / (seconds + 60.0), "weighing" if "statements" in task else "making indexes")
-            except BaseException:
-                process.kill()
-                raise
-    if err.strip():
-        logger.warning("the index advisor says: %s", err.strip()[-2000:])
-    try:
-        outcome = json.loads(out)
-    except ValueError:
-        raise FailedError("The index advisor ended without an answer.") from None
-    if "error" in outcome:
-        raise FailedError(outcome["error"])
-    return outcome
+    command = [child.python(), "-m", "restaurant_otel.administration.advising"]
+    return child.converse(command, task, report, most)
 
 
 # --- the confirmation --------------------------------------------------------------------------------

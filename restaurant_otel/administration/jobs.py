@@ -6,6 +6,7 @@ another, because it may be large: only who asks for that one job reads it. Few a
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
@@ -25,8 +26,11 @@ MOST_RUNNING: Final = 2
 
 MOST_KEPT: Final = 50
 
-_SILENT: Final = 120.0
+_SILENT: Final = 60.0
 """Seconds without a word after which a running job's worker is taken for dead."""
+
+_OFTEN, _SELDOM = 0.25, 5.0
+"""Seconds between two words: where there is something to say, and where there is nothing."""
 
 _PREFIX: Final = "job-"
 _RESULT: Final = "result-"
@@ -59,8 +63,12 @@ class FailedError(Exception):
     """The work could not be done; the message is for whoever asked for it."""
 
 
+class StoppedError(Exception):
+    """The work is not wanted any longer."""
+
+
 Report = Callable[[float, str], None]
-"""Called by the work with its progress (a share of 1) and what it is doing."""
+"""Called by the work, again and again, with its progress (a share of 1) and what it is doing. Raises StoppedError."""
 
 
 class Jobs:
@@ -72,26 +80,26 @@ class Jobs:
         forks.follow(in_child=self._start_over)
 
     def _start_over(self) -> None:
-        self._lock = threading.Lock()
-        self._running = 0
+        self._lock = threading.RLock()
+        self._running: dict[str, Job] = {}
 
     def start(self, kind: str, by: str, work: Callable[[Report], Any]) -> Job:
         """Begin; the job as it is now. Raises Problem where too many are running."""
-        with self._lock:
-            if self._running >= MOST_RUNNING:
-                raise Problem(HTTPStatus.CONFLICT, "Too many jobs are running.", Retry_After="30")
-            self._running += 1
         now = time.time()
         # The time comes first, so that names sort by age; the rest nobody can guess.
         job = Job(f"{int(now * 1000):013x}-{token_hex(8)}", kind, "running", by, now, now)
+        with self._lock:
+            if len(self._running) >= MOST_RUNNING:
+                raise Problem(HTTPStatus.CONFLICT, "Too many jobs are running.", Retry_After="30")
+            self._running[job.id] = job
+            atexit.register(self.close)
         try:
             self._publish(job)
             threading.Thread(
                 target=self._run, args=(job, work), name="restaurant-otel-job", daemon=True
             ).start()
         except BaseException:
-            with self._lock:
-                self._running -= 1
+            self._leave(job)
             raise
         self._forget_old()
         return job
@@ -120,29 +128,51 @@ class Jobs:
             job.state = "interrupted"
         return job
 
+    def close(self) -> None:
+        """Have all that are running end, and say so, without waiting for it."""
+        with self._lock:
+            for job in self._running.values():
+                job.state = "interrupted"
+                self._publish_quietly(job)
+
     def _run(self, job: Job, work: Callable[[Report], Any]) -> None:
         def report(progress: float, step: str) -> None:
-            if time.time() - job.updated >= 0.25 or step != job.step:
-                job.progress, job.step = min(1.0, max(0.0, progress)), step
-                self._publish(job)
+            progress, since = min(1.0, max(job.progress, progress)), time.time() - job.updated
+            new = (progress, step) != (job.progress, job.step)
+            with self._lock:  # who closes has the last word
+                if job.state != "running":
+                    raise StoppedError
+                if step != job.step or since >= (_OFTEN if new else _SELDOM):
+                    job.progress, job.step = progress, step
+                    self._publish(job)
 
         try:
             # First the result: who hears that the job is done finds it there.
             self._shelf.put(_RESULT + job.id, work(report))
             job.state, job.progress, job.step = "done", 1.0, ""
+        except StoppedError:
+            pass
         except FailedError as error:
             job.state, job.error = "failed", str(error)
         except Exception as error:  # noqa: BLE001 - told to whoever asks; what exactly, to the log
             survived("admin job", error)
             job.state, job.error = "failed", "It could not be done; the log of the app says why."
         finally:
-            with self._lock:
-                self._running = max(0, self._running - 1)
+            self._leave(job)
             job.ended = time.time()
-            try:
-                self._publish(job)
-            except Exception as error:  # noqa: BLE001 - nobody is left to tell in this thread
-                survived("admin job", error)
+            self._publish_quietly(job)
+
+    def _leave(self, job: Job) -> None:
+        with self._lock:
+            self._running.pop(job.id, None)
+            if not self._running:
+                atexit.unregister(self.close)
+
+    def _publish_quietly(self, job: Job) -> None:
+        try:
+            self._publish(job)
+        except Exception as error:  # noqa: BLE001 - nobody is left to tell
+            survived("admin job", error)
 
     def _publish(self, job: Job) -> None:
         job.updated = time.time()

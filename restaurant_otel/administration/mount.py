@@ -45,6 +45,10 @@ class Mount:
         self._wsgi, self._started_in = None, None
         _end(self._app, self._loops)
 
+    def stop_jobs(self) -> None:
+        """Have long work end that goes on beside the requests, without waiting for it."""
+        self._app.service.jobs.close()
+
     def serves(self, path: str) -> bool:
         """Whether `path` is one of the API's."""
         return path.startswith(self._inside) or path == self.root

@@ -35,7 +35,8 @@ class Service:
         self._told = Buckets(1)
 
     def close(self) -> None:
-        """End the threads that go on between requests. Jobs under way end as they began."""
+        """End the threads and jobs that go on between requests, without waiting for it."""
+        self.jobs.close()
         self.changes.close()
         self.watch.close()
 

@@ -70,7 +70,7 @@ app = instrument(
     Starlette(routes=[Route("/users/{email}", by_email), Route("/staff", staff)]),
     admin=ROOT,
     admin_key=SECRET,
-    admin_database_url=os.environ.get("TEST_DATABASE_URL"),
+    admin_database_url=os.environ.get("TEST_ADVISED_URL", os.environ.get("TEST_DATABASE_URL")),
     sql_slow_seconds=0,
     objectives="database.objective=0.000001,database.limit=0.000002,score.coverage=0",
 )

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from restaurant_otel.admin import AdminApp, admin_app
+from restaurant_otel.administration import advice, child
 from restaurant_otel.administration import jobs as running
 from restaurant_otel.administration.caches import process_caches
-from restaurant_otel.administration.jobs import FailedError, Job, Jobs
+from restaurant_otel.administration.jobs import FailedError, Job, Jobs, StoppedError
 from restaurant_otel.administration.operations import Problem
 from restaurant_otel.administration.shared import Shelf
 from restaurant_otel.cache import Cache
 from restaurant_otel.settings import Settings
+from tests.admin.conftest import client
+from tests.admin.shop import fill
 from tests.admin.tokens import ALL, SECRET, token
 from tests.cache.redises import RedisServer
 from tests.support import http
@@ -181,6 +188,131 @@ def test_indexes_are_made_only_with_a_confirmation_for_just_these_by_just_this_p
         assert done.error
 
     asyncio.run(all_of_it())
+
+
+# --- its process -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A listener that takes connections, as a database would, and says nothing: who asks it waits for minutes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(60)
+        yield listener
+
+
+def url_of(silent: socket.socket) -> str:
+    return f"postgresql+psycopg://nobody@127.0.0.1:{silent.getsockname()[1]}/none"
+
+
+def helpers(of: int) -> list[psutil.Process]:
+    """The processes that a process has made for its jobs."""
+    found = psutil.Process(of).children(recursive=True)
+    return [one for one in found if "restaurant_otel.administration.advising" in one.cmdline()]
+
+
+def over(process: psutil.Process) -> bool:
+    """Whether it has ended, though nobody may have asked yet how."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda one: one.name)
+def test_an_app_that_ends_does_not_wait_for_a_job_and_leaves_nothing_behind(
+    serve: Callable[..., Server], silent: socket.socket, tmp_path: Path, number: signal.Signals
+) -> None:
+    url = f"sqlite:///{tmp_path}/shop.sqlite3"
+    fill(url)
+    env = {"TEST_DATABASE_URL": url, "TEST_ADVISED_URL": url_of(silent)}
+    server = serve("uvicorn", "tests.admin.shop:app", env=env)
+    assert server.get("/staff").status_code == 200
+    with client(server) as everything:
+        assert everything.post("/advise", json={}).status_code == 202
+        connection, _ = silent.accept()  # now it waits
+    with connection:
+        (helper,) = helpers(server.process.pid)
+        server.signal(number)
+        server.process.wait(30)
+        eventually(lambda: over(helper), within=30)
+
+
+def test_a_job_of_an_app_that_is_let_go_is_interrupted(silent: socket.socket) -> None:
+    app = made(admin_database_url=url_of(silent))
+    jobs = app.service.jobs
+    task = {"url": url_of(silent), "statements": []}
+    job = jobs.start("advise", "ada", lambda report: advice._run(task, report, None))
+    connection, _ = silent.accept()
+    with connection:
+        (helper,) = helpers(os.getpid())
+        app.service.close()
+        found = jobs.get(job.id)
+        assert found is not None
+        assert found.state == "interrupted"
+        eventually(lambda: over(helper), within=30)
+        assert ended(jobs, job).state == "interrupted"
+
+
+def test_the_index_advisor_tells_how_far_it_is(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/shop.sqlite3"
+    fill(url)
+    texts = [f"SELECT id FROM users WHERE {column} = ?" for column in ("id", "email", "branch_id")]
+    task = {"url": url, "statements": [{"text": text, "calls": 9, "routes": []} for text in texts]}
+    told: list[tuple[float, str]] = []
+    found = advice._run(task, lambda *said: told.append(said), None)
+    assert "ix_users_email" in [one["name"] for one in found["recommendations"]]
+    shares, steps = [share for share, _ in told], {step for _, step in told}
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert len(set(shares)) > 5
+    assert len(steps) > 3
+    told.clear()
+    assert advice._run(
+        {"url": url, "indexes": [one["index"] for one in found["recommendations"]]},
+        lambda *said: told.append(said),
+        None,
+    )["applied"][0]["done"]
+    assert (0.0, f"making {found['recommendations'][0]['name']}") in told
+
+
+STUBBORN = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+sys.stdin.readline()
+print('{"progress": 0.5, "step": "reading"}', flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_process_that_does_not_end_when_told_to_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "GRACE", 0.2)
+
+    def report(progress: float, step: str) -> None:
+        if step:
+            assert (progress, step) == (0.5, "reading")
+            seen.extend(one for one in psutil.Process().children() if "-c" in one.cmdline())
+            raise StoppedError
+
+    seen: list[psutil.Process] = []
+    with pytest.raises(StoppedError):
+        child.converse([sys.executable, "-c", STUBBORN], {}, report, None)
+    assert seen
+    assert all(over(one) for one in seen)
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("print('gibberish'); print('[1]')", "without an answer"),
+        ("""print('{"outcome": {"error": "the database is away"}}')""", "the database is away"),
+        ("import time; time.sleep(600)", "more than 0 s"),
+        ("while True: print('x' * 65_536)", "too much"),
+    ],
+)
+def test_whatever_the_process_says_the_job_ends(
+    program: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 0.0 if "sleep" in program else None
+    with pytest.raises(FailedError, match=told):
+        child.converse([sys.executable, "-c", program], {}, lambda *_: None, most)
 
 
 # --- alone -------------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ def fill(url: str) -> None:
         for row in range(ROWS)
     ]
     with engine.begin() as connection:
+        metadata.drop_all(connection)  # what another test has left
         metadata.create_all(connection, checkfirst=False)
         for number, table in enumerate(TABLE):
             connection.execute(sa.insert(table), rows if number < OFTEN else rows[:3])
