@@ -135,11 +135,11 @@ def _database(o: Options, objective: Objective) -> str:
 
 def page_seconds(o: Options, objective: Objective, *by: str) -> str:
     """The time that the slowest tenth of the page loads exceeds."""
-    loads = _page_loads(o, objective, "bucket")
+    loads = _load_rates(o, objective, "bucket")
     return f"histogram_quantile({PAGE_SHARE}, sum by ({o.labels(*by, 'le')}) ({loads}))"
 
 
-def _page_loads(o: Options, objective: Objective, end: str) -> str:
+def _load_rates(o: Options, objective: Objective, end: str) -> str:
     matchers = ('http_request_method="GET"', *_routes(objective))
     rate = o.rate(f"{HTTP}_{end}", objective.window, *matchers)
     if objective.routes:
@@ -148,9 +148,13 @@ def _page_loads(o: Options, objective: Objective, end: str) -> str:
     return f"{rate} * on ({pages}) group_left () max by ({pages}) ({o.series(_PAGE)})"
 
 
+def page_loads(o: Options, objective: Objective, *by: str) -> str:
+    """Page loads a second."""
+    return f"sum by ({o.labels(*by)}) ({_load_rates(o, objective, 'count')})"
+
+
 def _page(o: Options, objective: Objective) -> str:
-    count = f"sum by ({o.labels()}) ({_page_loads(o, objective, 'count')})"
-    return _enough(o, objective, page_seconds(o, objective), count)
+    return _enough(o, objective, page_seconds(o, objective), page_loads(o, objective))
 
 
 def _cache(o: Options, objective: Objective) -> str:

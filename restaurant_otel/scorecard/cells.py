@@ -97,7 +97,13 @@ def between(
         {
             "failing_routes": evidence.failing(requests),
             "slow_routes": evidence.slow([(key, (each[0], each[2])) for key, each in api], goals["api"]),
-            "slow_pages": evidence.slow_pages(pages, goals["page"]),
+            "slow_pages": evidence.slow_pages(
+                (
+                    (route, quantile(PAGE_SHARE, counts, SECONDS), sum(counts))
+                    for route, counts in pages.items()
+                ),
+                goals["page"],
+            ),
             "statements": evidence.slow((queries or statements).items(), goals["database"]),
             "n_plus_one": evidence.most(_grown(now.n_plus_one, start.n_plus_one)),
             "cache_groups": evidence.missing(groups, goals["cache"]),

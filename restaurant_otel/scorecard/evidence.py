@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from restaurant_otel.catalog import SECONDS, Objective
+from restaurant_otel.catalog import Objective
 from restaurant_otel.scorecard.formula import Fact
 
 PAGE_SHARE: Final = 0.9
@@ -46,16 +46,13 @@ def slow(items: Iterable[tuple[Key, Sequence[float]]], objective: Objective) -> 
     return _top(facts())
 
 
-def slow_pages(pages: Mapping[str, Sequence[float]], objective: Objective) -> tuple[Fact, ...]:
-    """Of bucket counts by route: whose slowest tenth takes longer than the objective."""
-
-    def facts() -> Iterator[tuple[float, Fact]]:
-        for route, counts in pages.items():
-            time = quantile(PAGE_SHARE, counts, SECONDS)
-            if time > objective.objective:
-                yield time * sum(counts), Fact(_named((route,)), time, "s")
-
-    return _top(facts())
+def slow_pages(pages: Iterable[tuple[str, float, float]], objective: Objective) -> tuple[Fact, ...]:
+    """Of (route, time that the slowest tenth exceeds, loads): who misses the objective, by time and loads."""
+    return _top(
+        (time * loads, Fact(_named((route,)), time, "s"))
+        for route, time, loads in pages
+        if time > objective.objective
+    )
 
 
 def missing(groups: Mapping[Key, Sequence[float]], objective: Objective) -> tuple[Fact, ...]:

@@ -147,6 +147,7 @@ def _facts(server: Prometheus, o: Options, at: float | None) -> Callable[[str], 
     failed = ask(f"({expressions.failures(o, '5m', 'http_route')}) > 0", "http_route")
     means = ask(expressions.mean_seconds(o, "5m", "http_route"), "http_route")
     pages = ask(performance.page_seconds(o, goals["page"], "http_route"), "http_route")
+    loads = ask(performance.page_loads(o, goals["page"], "http_route"), "http_route")
     statements = _means(ask, o, expressions.QUERY, "db_query_summary")
     operations = _means(ask, o, expressions.DB, "db_operation_name", "db_collection_name")
     relationships = ("http_route", "restaurant_db_relationship")
@@ -166,7 +167,8 @@ def _facts(server: Prometheus, o: Options, at: float | None) -> Callable[[str], 
     )
     leaking = ask(f"({slope} and {suspected} == 1)", "instance", "worker")
     hosts = o.labels("instance")
-    cpu = ask(f"max by ({hosts}) ({o.series(name_of(catalog.CPU_UTILIZATION))})", "instance")
+    used = f"avg_over_time({o.series(name_of(catalog.CPU_UTILIZATION))}[{window}])"
+    cpu = ask(f"max by ({hosts}) ({used})", "instance")
     memory = ask(f"max by ({hosts}) ({o.series(name_of(catalog.MEMORY_UTILIZATION))})", "instance")
 
     def of(service: str) -> dict[str, tuple[Fact, ...]]:
@@ -185,7 +187,13 @@ def _facts(server: Prometheus, o: Options, at: float | None) -> Callable[[str], 
             "slow_routes": evidence.slow(
                 ((key, (count, total)) for key, (count, _, total) in looked_at.items()), goals["api"]
             ),
-            "slow_pages": evidence.above(_named(pages, service), goals["page"], "s"),
+            "slow_pages": evidence.slow_pages(
+                (
+                    (key[0], time, loads.get(service, {}).get(key, 0.0))
+                    for key, time in pages.get(service, {}).items()
+                ),
+                goals["page"],
+            ),
             "statements": evidence.slow(times.items(), goals["database"]),
             "n_plus_one": evidence.most(
                 {key: (count,) for key, count in n_plus_one.get(service, {}).items()}

@@ -107,6 +107,7 @@ def _service(dice: random.Random) -> Iterator[Series]:
         for metric, rate in rates.items():
             if dice.random() < 0.9:
                 yield Series(metric, ("menu", "memory", "dish"), (dice.choice([0, 3]), rate))
+    yield from _evidence(dice)
     for metric, low in ((catalog.CPU_UTILIZATION, 0.1), (catalog.MEMORY_UTILIZATION, 0.5)):
         if dice.random() < 0.7:
             yield Series(metric, (), (dice.random(), round(dice.uniform(low, 1), 6)))
@@ -127,6 +128,20 @@ def _requests(dice: random.Random, quiet: bool) -> Iterator[Series]:
         yield _histogram(http, ("GET", None, 404, "http", "1.1", None), dice, 0.001, (0, most))
     for page in pages:
         yield Series(catalog.HTTP_SERVER_PAGE, (page,), (1, 1))
+
+
+def _evidence(dice: random.Random) -> Iterator[Series]:
+    """What no component is made of, and recommendations are."""
+    if dice.random() < 0.5:
+        for number in range(7):  # more than are named
+            values = (f"{number:x}", f"SELECT t{number}", "/menu")
+            yield _histogram(catalog.DB_QUERY_DURATION, values, dice, dice.uniform(0.01, 0.4), (0, 20))
+    for relationship in ("Menu.dishes", "User.branch"):
+        if dice.random() < 0.4:
+            yield Series(catalog.DB_N_PLUS_ONE, ("/menu", relationship), (0, dice.choice([0, 0.5, 4])))
+    for group in ("order", "user"):
+        if dice.random() < 0.4:
+            yield Series(catalog.CACHE_MISSES, ("menu", None, group), (0, dice.randint(1, 30)))
 
 
 def _histogram(

@@ -1,21 +1,26 @@
-"""Python and PromQL give one score: from the same counts, over the same windows, with anything missing."""
+"""Python and PromQL give one score and one evidence: of the same counts and windows, with anything missing."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from restaurant_otel.catalog import Objectives
+from dashboards.src.grafana.recommendations import EVIDENCE, SHOWN_BY
+from restaurant_otel import catalog
+from restaurant_otel.catalog import DEFAULT_OBJECTIVES, Objectives
 from restaurant_otel.metrics.registry import Registry
 from restaurant_otel.rules import recording
-from restaurant_otel.rules.model import yaml
-from restaurant_otel.rules.options import Options
+from restaurant_otel.rules.model import Group, yaml
+from restaurant_otel.rules.options import Options, name_of
 from restaurant_otel.rules.performance import COMPONENT
+from restaurant_otel.scorecard import evidence
+from restaurant_otel.scorecard.evidence import MOST_FACTS
 from restaurant_otel.scorecard.files import Goals, read
-from restaurant_otel.scorecard.formula import Band, Scorecard
+from restaurant_otel.scorecard.formula import Band, Fact, Scorecard, Snapshot
 from restaurant_otel.scorecard.keeper import Keeper
 from tests.scoring.cases import BEFORE, LATELY, STEP, Series, services
 from tests.support.promtool import promtool
@@ -38,8 +43,8 @@ OTHER = {
 }
 
 
-def judged(series: list[Series], objectives: Objectives) -> Scorecard:
-    """What a keeper says that looks at the right moments."""
+def judged(series: list[Series], objectives: Objectives) -> tuple[Scorecard, Snapshot]:
+    """What a keeper says, and why, that looks at the right moments."""
     registry = Registry()
     clock = [registry.start_time]
     keeper = Keeper(Goals(objectives), registry, clock=lambda: clock[0])
@@ -52,7 +57,7 @@ def judged(series: list[Series], objectives: Objectives) -> Scorecard:
         clock[0] = registry.start_time + minute * STEP
         card = keeper.look()
     assert card is not None
-    return card
+    return card, keeper.snapshot()
 
 
 @pytest.mark.parametrize("other", [{}, OTHER], ids=["defaults", "others"])
@@ -61,13 +66,14 @@ def test_hundreds_of_services_have_the_same_score_in_python_and_in_promql(
 ) -> None:
     objectives = read(other).objectives
     fleet = services(150, seed=7 if other else 8)
-    cards = {job: judged(series, objectives) for job, series in fleet.items()}
+    cards = {job: judged(series, objectives)[0] for job, series in fleet.items()}
     assert {card.band for card in cards.values()} == set(Band)  # all that can happen does
     assert any(card.capped_by for card in cards.values())
 
-    rules = [group for group in recording.groups(Options(objectives)) if group.name.endswith("score")]
-    (tmp_path / "rules.yml").write_text(yaml({"groups": [group.data("30s") for group in rules]}))
-    test = _test(fleet, cards)
+    _write_rules(
+        tmp_path, [group for group in recording.groups(Options(objectives)) if group.name.endswith("score")]
+    )
+    test = _test({job: (series, _same_score(job, cards[job])) for job, series in fleet.items()}, _SCORES)
     (tmp_path / "test.yml").write_text(json.dumps(test))
     promtool("test", "rules", tmp_path / "test.yml")
 
@@ -79,52 +85,138 @@ def test_hundreds_of_services_have_the_same_score_in_python_and_in_promql(
     assert "service:performance_score" in promtool("test", "rules", tmp_path / "test.yml", fails=True)
 
 
+def test_what_dashboards_name_as_evidence_is_what_python_names(tmp_path: Path) -> None:
+    fleet = services(48, seed=9)
+    found = {job: judged(series, DEFAULT_OBJECTIVES)[1].facts for job, series in fleet.items()}
+    kinds = {kind for facts in found.values() for kind in facts if facts[kind]}
+    assert kinds == EVIDENCE.keys() - OF_HOSTS  # all that can be found is
+    assert any(len(facts["statements"]) == MOST_FACTS for facts in found.values())
+
+    _write_rules(tmp_path, recording.groups(Options()))
+    checks = [check for kind in EVIDENCE for check in _same_facts(kind)]
+    told = {job: (series, [*_facts(job, found[job])]) for job, series in fleet.items()}
+    test = _test({**told, "hosts": ([], [*_hosts("hosts")])}, checks)
+    (tmp_path / "test.yml").write_text(json.dumps(test))
+    promtool("test", "rules", tmp_path / "test.yml")
+
+    rows = [
+        row
+        for part in test["tests"]
+        for row in part["input_series"]
+        if row["series"].startswith("expected_first")
+    ]
+    rows[0]["series"] = rows[0]["series"].replace('evidence="', 'evidence="not ')
+    (tmp_path / "test.yml").write_text(json.dumps(test))
+    assert "expected_first" in promtool("test", "rules", tmp_path / "test.yml", fails=True)
+
+
+OF_HOSTS = {"busy_hosts", "full_hosts", "leaks"}
+"""An app knows its own host and workers only; Prometheus sees many."""
+
+
+def _hosts(job: str) -> Iterator[dict[str, str]]:
+    """Some hosts' figures and workers' slopes, and what Python names of them."""
+    shares = {"a:80": 0.5, "b:80": 0.9, "c:80": 0.2, "d:80": 0.75}
+    slopes = {"a:80 11": 4e5, "b:80 12": 2e6}
+    rows = {
+        f'{name_of(metric)}{{job="{job}", instance="{instance}"}}': share
+        for metric in (catalog.CPU_UTILIZATION, catalog.MEMORY_UTILIZATION)
+        for instance, share in shares.items()
+    }
+    for name, slope in {
+        **slopes,
+        "c:80 13": 9e6,
+    }.items():  # the last is not suspected: its memory is not short
+        instance, worker = name.split()
+        labels = f'{{job="{job}", instance="{instance}", worker="{worker}"}}'
+        rows[f"{name_of(catalog.MEMORY_LEAK_SLOPE)}{labels}"] = slope
+        rows[f"{name_of(catalog.MEMORY_LEAK_SUSPECTED)}{labels}"] = float(name in slopes)
+    yield from ({"series": name, "values": f"{value}x80"} for name, value in rows.items())
+    named = {
+        "busy_hosts": evidence.above(shares.items(), DEFAULT_OBJECTIVES["cpu"], "1"),
+        "full_hosts": evidence.above(shares.items(), DEFAULT_OBJECTIVES["memory"], "1"),
+        "leaks": evidence.leaks(slopes.items()),
+    }
+    assert [fact.subject for fact in named["full_hosts"]] == ["b:80", "d:80"]
+    yield from _facts(job, named)
+
+
+def _facts(job: str, facts: Mapping[str, Sequence[Fact]]) -> Iterator[dict[str, str]]:
+    """As series: what is named, and what is named first."""
+    for kind, named in facts.items():
+        for place, fact in enumerate(named):
+            labels = f'{{job="{job}", kind="{kind}", {SHOWN_BY}="{fact.subject}"}}'
+            yield {"series": f"expected_fact{labels}", "values": "1x80"}
+            if place == 0:
+                yield {"series": f"expected_first{labels}", "values": "1x80"}
+
+
+def _same_facts(kind: str) -> Iterator[str]:
+    """Queries that find what only one of the two names, and what weighs more than what Python names first."""
+    weights = EVIDENCE[kind]('job="hosts"' if kind in OF_HOSTS else 'job=~"service-.+"')
+    fact, first = (f'expected_{what}{{kind="{kind}"}}' for what in ("fact", "first"))
+    named = f"topk by (job) ({MOST_FACTS}, {weights})"
+    yield f"{named} unless on (job, {SHOWN_BY}) {fact}"
+    yield f"{fact} unless on (job, {SHOWN_BY}) ({named})"
+    weight_of_first = f"max by (job) (({weights}) and on (job, {SHOWN_BY}) {first})"
+    yield f"max by (job) ({weights}) > on (job) 1.000001 * {weight_of_first}"
+    yield f"{first} unless on (job, {SHOWN_BY}) ({weights})"
+
+
 AT_ONCE = 6
 """Services in one of promtool's tests, which limit how many samples a query may read."""
-
-
-def _test(fleet: dict[str, list[Series]], cards: dict[str, Scorecard]) -> dict[str, Any]:
-    jobs = list(fleet)
-    some = [jobs[first : first + AT_ONCE] for first in range(0, len(jobs), AT_ONCE)]
-    return {
-        "rule_files": ["rules.yml"],
-        "evaluation_interval": END,
-        "tests": [_part({job: fleet[job] for job in part}, cards) for part in some],
-    }
-
 
 END = f"{(BEFORE + LATELY) * STEP + 1}s"
 """One evaluation, a second after the last samples, so that ranges open and closed at their left see the same."""
 
 
-def _part(fleet: dict[str, list[Series]], cards: dict[str, Scorecard]) -> dict[str, Any]:
-    rows = [
-        {"series": name, "values": values}
-        for job, series in fleet.items()
-        for each in series
-        for name, values in each.prometheus(job)
-    ]
-    for job in fleet:
-        card = cards[job]
-        if card.total is not None:
-            rows.append({"series": f'expected_score{{job="{job}"}}', "values": f"{card.total}x80"})
-        rows.append({"series": f'expected_coverage{{job="{job}"}}', "values": f"{card.coverage}x80"})
-        for each in card.components:
-            labels = f'{{job="{job}", {COMPONENT}="{each.name}"}}'
-            if each.points is not None:
-                rows.append({"series": f"expected_points{labels}", "values": f"{each.points}x80"})
-                rows.append({"series": f"expected_recoverable{labels}", "values": f"{each.recoverable}x80"})
-    checks: list[dict[str, Any]] = []
+def _write_rules(folder: Path, groups: Iterable[Group]) -> None:
+    (folder / "rules.yml").write_text(yaml({"groups": [group.data("30s") for group in groups]}))
+
+
+def _test(
+    fleet: Mapping[str, tuple[list[Series], Iterable[dict[str, str]]]], checks: Iterable[str]
+) -> dict[str, Any]:
+    """Of services, what each has counted and what is expected of it, and queries that must find nothing."""
+    nothing = [{"expr": query, "eval_time": END, "exp_samples": []} for query in checks]
+    jobs = list(fleet)
+    parts = []
+    for first in range(0, len(jobs), AT_ONCE):
+        rows = []
+        for job in jobs[first : first + AT_ONCE]:
+            series, expected = fleet[job]
+            rows += [
+                {"series": name, "values": values} for each in series for name, values in each.prometheus(job)
+            ]
+            rows += expected
+        parts.append({"interval": f"{STEP}s", "input_series": rows, "promql_expr_test": nothing})
+    return {"rule_files": ["rules.yml"], "evaluation_interval": END, "tests": parts}
+
+
+def _same_score(job: str, card: Scorecard) -> Iterator[dict[str, str]]:
+    """A card as series."""
+    if card.total is not None:
+        yield {"series": f'expected_score{{job="{job}"}}', "values": f"{card.total}x80"}
+    yield {"series": f'expected_coverage{{job="{job}"}}', "values": f"{card.coverage}x80"}
+    for each in card.components:
+        labels = f'{{job="{job}", {COMPONENT}="{each.name}"}}'
+        if each.points is not None:
+            yield {"series": f"expected_points{labels}", "values": f"{each.points}x80"}
+            yield {"series": f"expected_recoverable{labels}", "values": f"{each.recoverable}x80"}
+
+
+_SCORES = [
+    query
     for recorded, expected, tolerance, on in (
         ("service:performance_score", "expected_score", 0.1 + 1e-6, "job"),
         ("service:performance_coverage", "expected_coverage", 1e-9, "job"),
         ("service_component:performance_score", "expected_points", 0.5, f"job, {COMPONENT}"),
         ("service_component:performance_recoverable", "expected_recoverable", 0.1, f"job, {COMPONENT}"),
-    ):
-        queries = (
-            f"abs({recorded} - on ({on}) {expected}) > {tolerance}",
-            f"{recorded} unless on ({on}) {expected}",
-            f"{expected} unless on ({on}) {recorded}",
-        )
-        checks.extend({"expr": query, "eval_time": END, "exp_samples": []} for query in queries)
-    return {"interval": f"{STEP}s", "input_series": rows, "promql_expr_test": checks}
+    )
+    for query in (
+        f"abs({recorded} - on ({on}) {expected}) > {tolerance}",
+        f"{recorded} unless on ({on}) {expected}",
+        f"{expected} unless on ({on}) {recorded}",
+    )
+]
+"""Queries that find what is not the same in both."""

@@ -24,7 +24,7 @@ from dashboards.src.grafana.panels import (
 )
 from dashboards.src.grafana.places import to
 from dashboards.src.grafana.queries import FAILED, HTTP, busiest, mean, quantile, ratio, total
-from dashboards.src.grafana.recommendations import LABEL, WHERE, recommendations
+from dashboards.src.grafana.recommendations import LABEL, SHOWN_BY, WHERE, recommendations
 from restaurant_otel.catalog.objectives import DEFAULT_OBJECTIVES
 
 _JOB: Final = 'job=~"$job"'
@@ -139,7 +139,8 @@ _COVERAGE: Final = stat_panel(
 _RECOMMENDATIONS: Final = table_panel(
     "What to do first",
     [
-        Label("What to do", LABEL),
+        Label("What to do", LABEL, wrap=True),
+        Label("Shown by", SHOWN_BY, width=170, wrap=True),
         Label(
             "Where",
             WHERE,
@@ -151,12 +152,11 @@ _RECOMMENDATIONS: Final = table_panel(
     sort="Points",
     no_value="nothing that would gain a point",
     size=(14, 9),
-    wrap=LABEL,
     description=about(
         "Recommendations, by the points that the score's mean would gain if the component met its objective. Each is"
-        " there because of evidence: a failing route, a pair of N+1, a group of keys that misses."
+        " shown by what weighs most: the route that fails, the statement, the group of keys that misses."
         " While a critical component"
-        " caps the score, it goes first. `restaurant-otel score` names the evidence, and what exactly would be gained."
+        " caps the score, it goes first. `restaurant-otel score` names all evidence, and what exactly would be gained."
     ),
 )
 

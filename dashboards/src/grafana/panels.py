@@ -317,6 +317,8 @@ class Label:
     texts: Mapping[str, tuple[str, str]] | None = None
     """Other words for some values, and their colour ("" for none)."""
     coloured: bool = False
+    wrap: bool = False
+    """Long texts are broken into lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,12 +350,10 @@ def table_panel(
     ascending: bool = False,
     action: ActionColumn | None = None,
     no_value: str = "-",
-    wrap: str = "",
 ) -> table.Panel:
     """A row for each set of `labels`, sorted by the column `sort`, the highest first unless `ascending`.
 
-    Every column is one instant query whose result has exactly these labels; rows are joined on them. Long texts of the
-    label `wrap` are broken into lines.
+    Every column is one instant query whose result has exactly these labels; rows are joined on them.
     """
     panel = _started(
         table.Panel(), title, size, description, "string", PLAIN
@@ -381,7 +381,7 @@ def table_panel(
     if sort:
         panel = panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(not ascending)])
     for label in labels:
-        if properties := _label_properties(label, wrap=label.name == wrap):
+        if properties := _label_properties(label):
             panel = panel.override_by_name(label.title, properties)
     for column in columns:
         panel = panel.override_by_name(column.title, _column_properties(column))
@@ -394,9 +394,9 @@ def _value_property(name: str, value: Any) -> models.DynamicConfigValue:
     return models.DynamicConfigValue(name, value)
 
 
-def _label_properties(label: Label, *, wrap: bool) -> list[models.DynamicConfigValue]:
+def _label_properties(label: Label) -> list[models.DynamicConfigValue]:
     properties = []
-    if wrap:
+    if label.wrap:
         properties.append(
             _value_property("custom.cellOptions", {"type": "auto", "wrapText": True})
         )  # until 12
