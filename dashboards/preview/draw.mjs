@@ -92,6 +92,17 @@ async function serve({ js, css }) {
   return server;
 }
 
+/** Wait until the page has not changed for a second, at most twenty. */
+async function settled(page) {
+  let before = -1;
+  for (let turn = 0; turn < 20; turn += 1) {
+    await new Promise((done) => setTimeout(done, 1000));
+    const now = await page.evaluate(() => document.body.innerHTML.length);
+    if (now === before) return;
+    before = now;
+  }
+}
+
 const scrape = Number(options.scrape);
 const server = await serve(await bundle());
 const browser = await puppeteer.launch({
@@ -129,7 +140,7 @@ try {
       // Tables draw only what can be seen: make all of the page visible before the picture is taken.
       const height = await page.evaluate(() => document.documentElement.scrollHeight);
       await page.setViewport({ width, height, deviceScaleFactor: 1 });
-      await new Promise((done) => setTimeout(done, 900));
+      await settled(page);
       const empty = await page.evaluate(() => window.emptyPanels ?? []);
       const picture = path.join(options.out, `${dashboard.uid}-${width}.png`);
       await page.screenshot({ path: picture, fullPage: true });

@@ -22,6 +22,7 @@ from dashboards.src.grafana.places import to
 
 _WHERE: Final = 'job=~"$job|", instance=~"$instance|"'
 _CHOSEN: Final = f'{_WHERE}, severity=~"$severity", alertstate=~"$state"'
+_FIRING: Final = f'{_WHERE}, severity=~"$severity", alertstate="firing"'
 
 
 def _count(severity: str, colour: str) -> object:
@@ -59,12 +60,32 @@ _STATS: Final = (
         description=about("The performance score; its bands have alerts of their own.", runbooks=("score",)),
     ),
 )
+_WHERES: Final = tuple(
+    f'"{label}"'
+    for label in (
+        "slo",
+        "window",
+        "http_route",
+        "restaurant_db_relationship",
+        "db_client_connection_pool_name",
+        "restaurant_cache_name",
+        "restaurant_thread_pool_name",
+        "restaurant_metric_name",
+        "restaurant_telemetry_part",
+        "instance",
+        "worker",
+        "system_filesystem_mountpoint",
+    )
+)
+"""Labels that say of what an alert is: each has one or two of them."""
 _RANK: Final = " or ".join(
     f'label_replace({{}}, "priority", "{number} {name}", "severity", "{name}")'.replace(
         "{}", f'(ALERTS{{{_CHOSEN}, severity="{name}"}})'
     )
     for number, name in enumerate(SEVERITIES, 1)
 )
+_JOINED: Final = f'label_join({_RANK}, "where", " ", {", ".join(_WHERES)})'
+_PLACED: Final = f'label_replace({_JOINED}, "where", "$1", "where", " *(.*?) *")'
 _TABLE: Final = table_panel(
     "Alerts",
     [
@@ -86,20 +107,19 @@ _TABLE: Final = table_panel(
             coloured=True,
         ),
         Label("Job", "job", link=to("restaurant-overview", "Overview of this job"), width=130),
-        Label("Instance", "instance"),
-        Label("Route", "http_route"),
+        Label("Where", "where", wrap=True),
     ],
     [
         Column(
             "Count",
-            f"count by (priority, alertname, alertstate, job, instance, http_route) ({_RANK})",
+            f"count by (priority, alertname, alertstate, job, where) ({_PLACED})",
             "none",
             width=75,
         ),
     ],
     sort="Priority",
     ascending=True,
-    size=(24, 10),
+    size=(24, 13),
     description=about(
         "What fires and what is pending, the most urgent first. Severity and state are chosen above."
     ),
@@ -107,7 +127,7 @@ _TABLE: Final = table_panel(
 _GRAPHS: Final = (
     graph_panel(
         "Firing over time",
-        [Query(f'count by (severity) (ALERTS{{{_CHOSEN}, alertstate="firing"}})', "{{severity}}")],
+        [Query(f"count by (severity) (ALERTS{{{_FIRING}}})", "{{severity}}")],
         unit="none",
         bars=True,
         stacked=True,
@@ -117,19 +137,19 @@ _GRAPHS: Final = (
     ),
     graph_panel(
         "Which, over time",
-        [Query(f"count by (alertname) (ALERTS{{{_CHOSEN}}})", "{{alertname}}")],
+        [Query(f"count by (alertname) (ALERTS{{{_FIRING}}})", "{{alertname}}")],
         unit="none",
         bars=True,
         stacked=True,
         size=(12, 8),
-        description=about("Alerts by name, firing and pending."),
+        description=about("Alerts that fired, by name."),
     ),
 )
 _RUNBOOKS: Final = text_panel(
     "Runbooks",
     runbook_list(),
     description="What to do about each alert: what it means, how to look, what helps.",
-    size=(24, 9),
+    size=(24, 11),
 )
 
 BOARD: Final = Board(

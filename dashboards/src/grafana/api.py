@@ -40,6 +40,31 @@ _COUNT: Final = total(HTTP, "", _ROUTE, end="_count")
 _BY_ROUTE: Final = total(HTTP, "http_route", _ROUTE, end="_count")
 _SLOW: Final = total(HTTP, "http_route", _ROUTE, 'le="0.2"', end="_bucket")
 
+_STATUS_COLOURS: Final = {
+    "200": GOOD,
+    "201": "dark-green",
+    "204": "light-green",
+    "206": "super-light-green",
+    "301": NEUTRAL,
+    "302": "dark-blue",
+    "303": "light-blue",
+    "304": "super-light-blue",
+    "307": "semi-dark-blue",
+    "400": "yellow",
+    "401": "dark-purple",
+    "403": "purple",
+    "404": FAIR,
+    "405": "light-orange",
+    "409": "dark-orange",
+    "422": "dark-yellow",
+    "429": "light-purple",
+    "500": BAD,
+    "502": "light-red",
+    "503": "dark-red",
+    "504": "semi-dark-red",
+}
+"""Green for done, blue for elsewhere, yellow to orange for the client's mistakes, red for ours; no colour twice."""
+
 _STATS: Final = (
     stat_panel(
         "Requests",
@@ -204,7 +229,7 @@ _GRAPHS: Final = (
         ],
         unit="reqps",
         stacked=True,
-        series_colours={"200": GOOD, "500": BAD, "503": "dark-red", "404": FAIR, "400": "yellow"},
+        series_colours=_STATUS_COLOURS,
         description=about(
             "Requests a second by their status.", component="errors", runbooks=("high-error-ratio",)
         ),

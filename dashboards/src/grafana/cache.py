@@ -299,6 +299,7 @@ _REDIS: Final = (
         decimals=0,
         colours=_FULL,
         size=(8, 6),
+        long_names=True,
         description=about(
             "Memory that Redis uses, of its maxmemory. Beyond it Redis evicts or refuses.",
             runbooks=("cache-evictions",),

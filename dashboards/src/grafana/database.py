@@ -95,7 +95,7 @@ _STATS: Final = (
 _BY_STATEMENT: Final = total(_QUERY, "db_query_summary", _ROUTE, end="_count")
 _STATEMENTS: Final = table_panel(
     "Statements",
-    [Label("Statement", "db_query_summary")],
+    [Label("Statement", "db_query_summary", wrap=True)],
     [
         Column("Queries", _BY_STATEMENT, "ops", width=100),
         Column("Mean", mean(_QUERY, "db_query_summary", _ROUTE), "s", colours=steps_of("database"), width=95),
@@ -171,7 +171,7 @@ _REPEATED: Final = table_panel(
             "http_route",
             link=to("restaurant-api", "This route", route="${__value.raw:percentencode}"),
         ),
-        Label("Relationship or statement", "restaurant_db_relationship"),
+        Label("Relationship or statement", "restaurant_db_relationship", wrap=True),
     ],
     [
         Column(
@@ -185,7 +185,7 @@ _REPEATED: Final = table_panel(
     ],
     sort="A minute",
     no_value="none found",
-    size=(12, 8),
+    size=(9, 8),
     description=about(
         "Requests in which one statement was repeated for each row of another: the relationship to load at once"
         " (selectinload, joinedload), or the statement to batch.",
@@ -200,7 +200,7 @@ _SLOW_TABLE: Final = table_panel(
             "http_route",
             link=to("restaurant-api", "This route", route="${__value.raw:percentencode}"),
         ),
-        Label("Statement", "db_query_summary"),
+        Label("Statement", "db_query_summary", wrap=True),
     ],
     [
         Column(
@@ -214,7 +214,7 @@ _SLOW_TABLE: Final = table_panel(
     ],
     sort="A minute",
     no_value="none",
-    size=(12, 8),
+    size=(9, 8),
     description=about(
         "Statements that took longer than the setting for slow queries, which are logged with their plan.",
         runbooks=("slow-database",),
@@ -264,6 +264,7 @@ _POOLS: Final = (
         decimals=0,
         colours=_FULL,
         size=(6, 8),
+        long_names=True,
         description=about(
             "Connections in use, of those that there may be, in all workers.", runbooks=("pool-exhausted",)
         ),
@@ -303,13 +304,11 @@ _POOLS: Final = (
 )
 _ADVICE: Final = text_panel(
     "Advice",
-    "Which index would help which statement, and what it would cost: `restaurant-otel advise --url DATABASE_URL`."
-    " It reads the statements above from the app, asks PostgreSQL's own planner with hypothetical"
-    " indexes, and changes nothing."
-    "\n\nWhat a request does, statement by statement, is in its trace: choose a route on the API"
-    " dashboard, then a dot.",
+    "Which index would help, and what it would cost:\n\n`restaurant-otel advise --url DATABASE_URL`\n\n"
+    "It reads the statements from the app, asks the database's own planner, and changes nothing."
+    "\n\nWhat one request does is in its trace: choose a route on the API dashboard, then a dot.",
     description="Where the advice on indexes comes from.",
-    size=(24, 4),
+    size=(6, 8),
 )
 
 BOARD: Final = Board(
@@ -319,9 +318,8 @@ BOARD: Final = Board(
     (
         Section("", _STATS),
         Section("Who takes the time", (_STATEMENTS, _ROUTES, *_GRAPHS)),
-        Section("N+1 and slow queries", (_REPEATED, _SLOW_TABLE)),
+        Section("N+1, slow queries, advice", (_REPEATED, _SLOW_TABLE, _ADVICE)),
         Section("Connection pool", _POOLS),
-        Section("Advice", (_ADVICE,)),
     ),
     variables=(
         labels_variable(

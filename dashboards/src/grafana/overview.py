@@ -186,7 +186,7 @@ _BY_ROUTE: Final = graph_panel(
     ],
     unit="reqps",
     stacked=True,
-    size=(8, 8),
+    size=(8, 9),
     description=about(
         "Requests a second, of the six busiest routes. Those that match no route have no name."
     ),
@@ -207,7 +207,7 @@ _FAILURES: Final = graph_panel(
         )
     ],
     unit="percentunit",
-    size=(8, 8),
+    size=(8, 9),
     colours=steps_of("errors"),
     description=about(
         "Share of each route's requests that the server failed.",
@@ -224,7 +224,7 @@ _TIMES: Final = graph_panel(
         Query(quantile(0.99, HTTP, ""), "99 % below"),
     ],
     unit="s",
-    size=(8, 8),
+    size=(8, 9),
     colours=steps_of("api"),
     description=about("How long requests take.", component="api", runbooks=("slow-requests",)),
 )

@@ -210,16 +210,20 @@ def bars_panel(
     colours: Steps = PLAIN,
     top: float | None = 1.0,
     decimals: int | None = None,
-    colours_of: Mapping[str, Steps] | None = None,
+    long_names: bool = False,
 ) -> bargauge.Panel:
-    """One horizontal bar a series, up to `top`: a progress bar. `colours_of` gives some series their own colours."""
+    """One horizontal bar a series, up to `top`: a progress bar. Beside its name, or with `long_names` below it."""
     panel = _started(bargauge.Panel(), title, size, description, unit, colours)
     panel = (
         panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False).fields(""))
         .orientation(common_models.VizOrientation.HORIZONTAL)
         .display_mode(common_models.BarGaugeDisplayMode.BASIC)
         .value_mode(common_models.BarGaugeValueMode.COLOR)
-        .name_placement(common_models.BarGaugeNamePlacement.LEFT)
+        .name_placement(
+            common_models.BarGaugeNamePlacement.TOP
+            if long_names
+            else common_models.BarGaugeNamePlacement.LEFT
+        )
         .show_unfilled(True)
         .min_viz_height(16)
         .max_viz_height(40)
@@ -232,8 +236,6 @@ def bars_panel(
         panel = panel.decimals(decimals)
     for ref, one in zip(_refs(len(queries)), queries, strict=True):
         panel = panel.with_target(_target(one, ref, instant=True))
-    for name, own in (colours_of or {}).items():
-        panel = panel.override_by_name(name, [models.DynamicConfigValue("thresholds", _threshold_value(own))])
     return panel
 
 
@@ -250,16 +252,13 @@ def graph_panel(
     least: float | None = 0,
     most: float | None = None,
     series_colours: Mapping[str, str] | None = None,
-    calcs: Sequence[str] = ("mean", "lastNotNull"),
-    link: tuple[str, str] | None = None,
-    legend_as_table: bool = False,
+    no_value: str = "no data",
 ) -> timeseries.Panel:
     """Values over time. With `colours` the steps are drawn as dashed lines; `series_colours` fixes series' colours."""
     panel = _started(timeseries.Panel(), title, size, description, unit, colours or PLAIN)
     legend = common.VizLegendOptions().show_legend(True).placement(common_models.LegendPlacement.BOTTOM)
-    shape = common_models.LegendDisplayMode.TABLE if legend_as_table else common_models.LegendDisplayMode.LIST
     panel = (
-        panel.legend(legend.display_mode(shape).calcs(list(calcs) if legend_as_table else []))
+        panel.legend(legend.display_mode(common_models.LegendDisplayMode.LIST).calcs([]))
         .tooltip(
             common.VizTooltipOptions()
             .mode(common_models.TooltipDisplayMode.MULTI)
@@ -269,7 +268,7 @@ def graph_panel(
         .fill_opacity(70 if bars else 30 if stacked else 8)
         .show_points(common_models.VisibilityMode.NEVER)
         .draw_style(common_models.GraphDrawStyle.BARS if bars else common_models.GraphDrawStyle.LINE)
-        .no_value("no data")
+        .no_value(no_value)
     )
     if stacked:
         panel = panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
@@ -286,8 +285,6 @@ def graph_panel(
     for name, colour in (series_colours or {}).items():
         fixed = models.DynamicConfigValue("color", {"mode": "fixed", "fixedColor": colour})
         panel = panel.override_by_name(name, [fixed])
-    if link:
-        panel = panel.data_links([_link(*link)])
     return panel
 
 
@@ -390,6 +387,10 @@ def table_panel(
     return panel
 
 
+_LEAST_WIDTH: Final = 190
+"""Of a column of names, in pixels: on a phone a table is wider than the screen rather than its names cut off."""
+
+
 def _value_property(name: str, value: Any) -> models.DynamicConfigValue:
     return models.DynamicConfigValue(name, value)
 
@@ -403,6 +404,8 @@ def _label_properties(label: Label) -> list[models.DynamicConfigValue]:
         properties.append(_value_property("custom.wrapText", True))
     if label.width:
         properties.append(_value_property("custom.width", label.width))
+    else:
+        properties.append(_value_property("custom.minWidth", _LEAST_WIDTH))
     if label.link:
         words, url = label.link
         properties.append(_value_property("links", [{"title": words, "url": url}]))

@@ -9,7 +9,6 @@ from dashboards.src.grafana.panels import (
     BAD,
     FAIR,
     GOOD,
-    NEUTRAL,
     NONE_IS_GOOD,
     Column,
     Label,
@@ -40,6 +39,7 @@ _BARS: Final = (
         decimals=0,
         colours=steps_of("cpu"),
         size=(8, 5),
+        long_names=True,
         description=about(
             "CPU in use, of what the host or the container may use.", component="cpu", runbooks=("cpu-high",)
         ),
@@ -51,6 +51,7 @@ _BARS: Final = (
         decimals=0,
         colours=steps_of("memory"),
         size=(8, 5),
+        long_names=True,
         description=about(
             "Memory in use, of what the host or the container may use.",
             component="memory",
@@ -69,6 +70,7 @@ _BARS: Final = (
         decimals=0,
         colours=_DISK,
         size=(8, 5),
+        long_names=True,
         description=about("Space in use, by mount point; the fullest host's.", runbooks=("disk-full",)),
     ),
 )
@@ -291,7 +293,7 @@ _WORKERS: Final = (
             Column("Age", f"max by ({_WORKER}) ({series(catalog.PROCESS_UPTIME)})", "dtdurations", width=110),
         ],
         sort="Memory",
-        size=(24, 8),
+        size=(24, 7),
         description=about("A row for each worker process.", runbooks=("memory-leak", "file-descriptors")),
     ),
     graph_panel(
@@ -325,7 +327,6 @@ _WORKERS: Final = (
         unit="s",
         colours=_LAG,
         size=(8, 8),
-        series_colours={"event loop late": NEUTRAL},
         description=about(
             "99 % are below: what requests wait for that is neither database nor their own work.",
             runbooks=("event-loop-lag", "requests-queueing"),
@@ -384,6 +385,7 @@ _CONTAINER: Final = (
         ],
         unit="none",
         size=(8, 8),
+        no_value="not in a container, or without a limit",
         description=about(
             "CPUs that the container uses and may use.", component="cpu", runbooks=("cpu-high",)
         ),
@@ -396,6 +398,7 @@ _CONTAINER: Final = (
         ],
         unit="bytes",
         size=(8, 8),
+        no_value="not in a container, or without a limit",
         description=about(
             "Memory that is not easily given up, and the limit at which a process is killed.",
             component="memory",
@@ -407,6 +410,7 @@ _CONTAINER: Final = (
         [Query(f"sum by (instance) ({rate(catalog.CONTAINER_CPU_THROTTLED)})", "{{instance}}")],
         unit="s",
         size=(8, 8),
+        no_value="not in a container, or without a limit",
         description=about(
             "Seconds a second for which threads were throttled by the CPU quota.", runbooks=("cpu-high",)
         ),

@@ -21,6 +21,7 @@ def _page(name: str) -> object:
     title, _, content = (runbooks() / f"{name}.md").read_text(encoding="utf-8").partition("\n")
     content = re.sub(r"\]\(([\w-]+)\.md\)", lambda found: f"]({link(found[1])})", content)
     content = re.sub(r"\[([^\]]*)\]\(\.\./[^)]*\)", r"\1", content)  # what is explained elsewhere
+    content = content.replace("\n## ", "\n#### ")
     return text_panel(
         title.removeprefix("# "),
         content.replace('job="shop"', 'job=~"${job:pipe}"').strip(),

@@ -83,7 +83,7 @@ _BARS: Final = (
 )
 _TABLE: Final = table_panel(
     "Burn rates",
-    [Label("Job", "job", width=110), Label("Objective", "slo")],
+    [Label("Job", "job", width=110), Label("Objective", "slo", width=100)],
     [
         Column("Target", f"service_slo:target:ratio{{{_SLO}}}", "percentunit", decimals=2, width=90),
         *(
@@ -93,7 +93,7 @@ _TABLE: Final = table_panel(
         Column("Budget left", _BUDGET, "percentunit", colours=_LEFT, decimals=1, width=110),
     ],
     sort="1h",
-    size=(24, 7),
+    size=(16, 8),
     description=about(
         "How many times faster than allowed the budget is spent, over each window. Alerts look at"
         " two windows at once: 5m and 1h above"
@@ -151,14 +151,14 @@ _TEXT: Final = text_panel(
     " Alerts fire on fast burns (a page) and slow ones (a ticket), each over a long and a short window, so that they"
     " are neither nervous nor late, and stop soon after the cause is gone.",
     description="What budgets and burn rates are.",
-    size=(24, 5),
+    size=(8, 8),
 )
 
 BOARD: Final = Board(
     "restaurant-slo",
     "Restaurant: SLO",
     "What is left of the error budgets, how fast they burn, and when they will be gone.",
-    (Section("", _BARS), Section("Burn", (_TABLE, *_GRAPHS, _TEXT))),
+    (Section("", _BARS), Section("Burn", (_TABLE, _TEXT, *_GRAPHS))),
     variables=(
         choice_variable(
             "slo",
