@@ -211,7 +211,8 @@ OPERATIONS: Final = (
         changes.change_settings,
         changes.Changeable,
         body=changes.Change,
-        problems=(HTTPStatus.CONFLICT,),
+        problems=(HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED),
+        conditional=True,
         told=tuple(changes.Change.model_fields),
     ),
 )
@@ -274,7 +275,7 @@ def _starlette(service: Service) -> Starlette:
         CORSMiddleware,
         allow_origins=origins,
         allow_methods=["GET", "POST", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "If-None-Match", "X-Grafana-Action"],
+        allow_headers=["Authorization", "Content-Type", "If-Match", "If-None-Match", "X-Grafana-Action"],
         expose_headers=["ETag", "Retry-After"],
         max_age=_LONGEST_CORS,
     )

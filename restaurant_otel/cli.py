@@ -26,12 +26,12 @@ PROGRAM: Final = "restaurant-otel"
 COMMANDS: Final = {
     "demo": "Show it on an example app, under traffic.",
     "doctor": "Find out why nothing shows, and what to do.",
-    "top": "Show an app's figures, live.",
+    "top": "Show what an app does, live.",
     "admin": "Serve the admin API on a port of its own.",
     "token": "Make a token for the admin API.",
-    "advise": "Advise on a database's indexes, with proof, and make them if told to.",
-    "cache": "Clear an app's cache, or look at it.",
-    "rules": "Export and check Prometheus's rules and Alertmanager's configuration.",
+    "advise": "Find the indexes that a database lacks, and make them if told to.",
+    "cache": "Clear a cache, or look at it.",
+    "rules": "Export and check the rules of Prometheus, and what Alertmanager needs.",
     "dashboards": "Export the Grafana dashboards, or push them into a Grafana.",
     "score": "Score a fleet by what Prometheus knows.",
 }

@@ -132,8 +132,7 @@ def _sign(shelf: Shelf, words: list[str]) -> str:
     """By a secret that the app's workers share, and nobody else."""
     secret = shelf.get("secret")
     if not isinstance(secret, str):
-        shelf.put("secret", token_hex(32))
-        secret = str(shelf.get("secret"))
+        secret = shelf.change("secret", lambda known: known if isinstance(known, str) else token_hex(32))
     return hmac.new(secret.encode(), json.dumps(words).encode(), hashlib.sha256).hexdigest()
 
 

@@ -8,7 +8,7 @@ last belongs into the app's own settings.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from restaurant_otel import sql
+from restaurant_otel.administration import tags
 from restaurant_otel.administration.operations import Call, Given, Problem
 from restaurant_otel.administration.shared import Shelf
 from restaurant_otel.errors import survived
@@ -63,6 +64,7 @@ class Changeable:
 
 
 _CHANGE: Final = TypeAdapter(Change)
+_SHOWN: Final = TypeAdapter(Changeable)
 
 
 class Changes:
@@ -76,8 +78,8 @@ class Changes:
     def follow(self) -> None:
         """From now on put into force what any worker changes. A second call does nothing."""
         if self._ticker is None:
-            self._ticker = Ticker("restaurant-otel-settings", EVERY, self._look)
-            self._look()
+            self._ticker = Ticker("restaurant-otel-settings", EVERY, self.look)
+            self.look()
             self._ticker.start()
 
     def close(self) -> None:
@@ -95,12 +97,19 @@ class Changes:
             survived("admin settings", error)
             return {}
 
-    def make(self, change: Mapping[str, Any]) -> None:
-        """Make a change, here at once."""
-        self._shelf.put(_DOCUMENT, {**self.made(), **change})
-        self._look()
+    def make(self, change: Mapping[str, Any], check: Callable[[], None]) -> None:
+        """Make a change, here at once, unless `check` raises, which is called when nobody else can make one."""
 
-    def _look(self) -> None:
+        def changed(_: Any) -> dict[str, Any]:
+            self.look()
+            check()
+            return {**self.made(), **change}
+
+        self._shelf.change(_DOCUMENT, changed)
+        self.look()
+
+    def look(self) -> None:
+        """Put into force what has been changed since the last look. Cheap where nothing has."""
         try:
             stamp = self._shelf.stamp(_DOCUMENT)
             if stamp != self._stamp:
@@ -120,6 +129,11 @@ def _put_into_force(change: Mapping[str, Any]) -> None:
 
 def read_settings(call: Call) -> Changeable:
     """``GET /settings``."""
+    call.service.changes.look()
+    return _in_force(call)
+
+
+def _in_force(call: Call) -> Changeable:
     changed = sorted(call.service.changes.made())
     sampler, queries = next(iter(tail.samplers()), None), sql.options()
     return Changeable(
@@ -142,5 +156,12 @@ def change_settings(call: Call) -> Changeable:
         )
     if any(name.startswith("sql_") for name in change) and sql.options() is None:
         raise Problem(HTTPStatus.CONFLICT, "Queries are not observed: start the app with the setting sql.")
-    call.service.changes.make(change)
-    return read_settings(call)
+    call.service.changes.make(change, lambda: _check_seen(call))
+    return _in_force(call)
+
+
+def _check_seen(call: Call) -> None:
+    """Raise where the client has seen other settings than there are, and says so."""
+    if call.if_match is None or tags.match(call.if_match, tags.of(_SHOWN.dump_json(_in_force(call)))):
+        return
+    raise Problem(HTTPStatus.PRECONDITION_FAILED, "The settings are not those any more: look again.")

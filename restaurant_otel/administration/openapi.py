@@ -20,6 +20,14 @@ _PATH_PARAMETERS: Final = {
     "fingerprint": {"type": "string", "pattern": r"^[0-9A-Za-z_\-]{1,64}$", "description": "A statement's."},
 }
 
+_IF_MATCH: Final = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "Only if it is still what was seen: the `ETag` of that answer, as JSON.",
+    "schema": {"type": "string"},
+}
+
 _PROBLEM: Final = {
     "type": "object",
     "required": ["type", "title", "status"],
@@ -93,7 +101,11 @@ def _operation(operation: Operation, results: dict[str, Any], schemas: dict[str,
     found: dict[str, Any] = {
         "operationId": operation.id,
         "summary": operation.summary,
-        "parameters": [*_path_parameters(operation), *_query_parameters(operation.query)],
+        "parameters": [
+            *_path_parameters(operation),
+            *_query_parameters(operation.query),
+            *([_IF_MATCH] if operation.conditional else []),
+        ],
         "responses": responses,
         "security": [] if operation.right is None else [{"token": []}],
     }

@@ -47,6 +47,8 @@ class Call:
     query: Any
     body: Any
     path: Mapping[str, str]
+    if_match: str | None = None
+    """The header, for operations that are `conditional`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Operation:
     problems: tuple[HTTPStatus, ...] = ()
     told: tuple[str, ...] = ()
     """Parameters whose values are written into the audit log."""
+    conditional: bool = False
+    """Whether the client may say by ``If-Match`` which state it has seen, and the answer has a tag."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Of the response: name and description."""
 

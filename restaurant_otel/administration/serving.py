@@ -6,7 +6,6 @@ problem document that says nothing but that there was one; what it was is in the
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -18,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from restaurant_otel.administration import audit, pages
+from restaurant_otel.administration import audit, pages, tags
 from restaurant_otel.administration.operations import Call, Given, Operation, Problem
 from restaurant_otel.administration.service import Service
 from restaurant_otel.auth import Caller, RefusedError, Right
@@ -89,7 +88,8 @@ class Endpoint:
         body = None
         if self.operation.body is not None:
             body = _checked(self.operation.body, await _body(request), "body")
-        return Call(self._service, caller, query, body, request.path_params)
+        if_match = request.headers.get("if-match") if self.operation.conditional else None
+        return Call(self._service, caller, query, body, request.path_params, if_match)
 
     def _answer(self, call: Call, request: Request) -> Response:
         """The response, made in a worker thread."""
@@ -109,10 +109,10 @@ class Endpoint:
         else:
             body, kind = self._result.dump_json(found), "application/json"
             headers["X-Content-Type-Options"] = "nosniff"
-        if operation.method == "GET" and status == HTTPStatus.OK:
-            tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-            headers["ETag"] = tag
-            if _matches(request.headers.get("if-none-match", ""), tag):
+        if status == HTTPStatus.OK and (operation.method == "GET" or operation.conditional):
+            headers["ETag"] = tag = tags.of(body)
+            seen = request.headers.get("if-none-match", "")
+            if operation.method == "GET" and tags.match(seen, tag, weakly=True):
                 return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
         return Response(body, status, headers, kind)
 
@@ -266,7 +266,3 @@ def _prefers_html(accept: str) -> bool:
     accept = accept.lower()
     html, plain = accept.find("text/html"), accept.find("application/json")
     return html >= 0 and (plain < 0 or html < plain)
-
-
-def _matches(given: str, tag: str) -> bool:
-    return given.strip() == "*" or tag in (part.strip().removeprefix("W/") for part in given.split(","))

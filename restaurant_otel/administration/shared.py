@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -17,6 +18,9 @@ from restaurant_otel import forks
 from restaurant_otel.metrics.registry import registry
 
 LARGEST: Final = 4_194_304
+
+PATIENCE: Final = 5.0
+"""Seconds for which a change waits for others."""
 
 _PREFIX: Final = "admin-"
 _SUFFIX: Final = ".json"
@@ -28,6 +32,7 @@ class Shelf:
     def __init__(self) -> None:
         self._memory: dict[str, str] = {}
         self._lock = forks.Lock()
+        self._turn = forks.Lock()
 
     def put(self, name: str, document: Any) -> None:
         """Keep `document`, at once for all. Raises OSError, and ValueError if it is too large."""
@@ -42,6 +47,16 @@ class Shelf:
             from restaurant_otel.metrics import folder as folders
 
             folders.replace(folder, _file(name), text.encode())
+
+    def change(self, name: str, change: Callable[[Any], Any]) -> Any:
+        """Keep what `change` makes of the document (None where there is none) while no worker else does; return that.
+
+        Raises as `put` does, TimeoutError, and what `change` raises: then it stays as it was.
+        """
+        with self._turn, self._alone(name):
+            document = change(self.get(name))
+            self.put(name, document)
+            return document
 
     def get(self, name: str) -> Any:
         """The document, or None where there is none, or none that can be read."""
@@ -84,6 +99,24 @@ class Shelf:
             else:
                 with suppress(OSError):
                     os.unlink(_file(name), dir_fd=folder)
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Keep all other workers from changing a document."""
+        with self._folder() as folder:
+            if folder is None:
+                yield
+                return
+            from restaurant_otel.metrics import folder as folders
+
+            until = time.monotonic() + PATIENCE
+            while time.monotonic() < until:
+                with folders.exclusively(folder, f"{_file(name)}.lock") as is_ours:
+                    if is_ours:
+                        yield
+                        return
+                time.sleep(0.01)
+            raise TimeoutError(f"somebody else changes the document {name}")
 
     @contextmanager
     def _folder(self) -> Iterator[int | None]:

@@ -121,7 +121,10 @@ def exclusively(folder: int, name: str) -> Iterator[bool]:
         except BlockingIOError:
             yield False
         else:
-            yield True
+            try:
+                yield True
+            finally:  # a child forked meanwhile has the descriptor too, and would keep the lock
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,35 @@ def test_changed_settings_hold_in_all_workers_and_are_written_down(shop: Server,
 
     lines = [line for line in audited(shop, "operator") if line["what"] == "settings.change"]
     assert [(line["with"], line["outcome"]) for line in lines] == [(FULL, "done"), (AFTER, "done")]
+
+
+def test_changes_by_several_at_once_are_all_kept_and_none_is_made_of_what_has_changed(shop: Server) -> None:
+    with ExitStack() as stack:
+        one, other = by_worker(shop, stack).values()
+
+        def change(by: httpx.Client, seen: str | None = None, **what: float) -> httpx.Response:
+            return by.patch("/settings", json=what, headers={"If-Match": seen} if seen else {})
+
+        with ThreadPoolExecutor(2) as both:
+            for number in range(40):
+                first = both.submit(change, one, sql_slow_seconds=float(number))
+                second = both.submit(change, other, sql_repeats=number)
+                assert first.result().status_code == second.result().status_code == 200
+                for each in (one, other):
+                    told = each.get("/settings").json()
+                    assert (told["sql_slow_seconds"], told["sql_repeats"]) == (number, number)
+
+        seen = one.get("/settings").headers["etag"]
+        done = change(other, seen, sql_repeats=7)
+        assert done.status_code == 200
+        late = change(one, seen, sql_repeats=8)
+        assert late.status_code == 412
+        assert late.headers["content-type"] == "application/problem+json"
+        assert one.get("/settings").json()["sql_repeats"] == 7
+        assert done.headers["etag"] == one.get("/settings").headers["etag"]
+        assert change(one, f"W/{done.headers['etag']}", sql_repeats=8).status_code == 412
+        assert change(one, f'"other", {done.headers["etag"]}', sql_repeats=8).status_code == 200
+        assert change(one, "*", sql_repeats=9).status_code == 200
 
 
 @pytest.mark.parametrize(

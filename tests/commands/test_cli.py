@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,14 +97,19 @@ def test_a_package_that_is_missing_is_told_with_what_brings_it(
     assert f"pip install 'restaurant-otel[{extra}]'" in line
 
 
-def test_the_shell_is_told_how_to_complete() -> None:
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shell_is_told_how_to_complete(shell: str) -> None:
     asked = {
-        "_RESTAURANT_OTEL_COMPLETE": "complete_bash",
+        "_RESTAURANT_OTEL_COMPLETE": f"complete_{shell}",
         "COMP_WORDS": "restaurant-otel ca",
         "COMP_CWORD": "1",
+        "_TYPER_COMPLETE_ARGS": "restaurant-otel ca",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
     }
     done = subprocess.run([PROGRAM], env={**os.environ, **asked}, capture_output=True, text=True, timeout=30)
-    assert "cache" in done.stdout.split()
+    assert "cache" in re.findall(r"[\w-]+", done.stdout)
+    # zsh shows none of them.
+    assert not any("'" in purpose for purpose in COMMANDS.values())
 
 
 def test_what_is_shown_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
