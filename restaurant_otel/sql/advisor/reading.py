@@ -453,7 +453,7 @@ class _Select:
 
     def _slot(self, number: int, literal: Any) -> Slot:
         exp, node = self._exp, literal
-        while isinstance(node.parent, exp.Cast | exp.Paren):
+        while isinstance(node.parent, exp.Cast | exp.Paren | exp.Lower | exp.Upper):
             node = node.parent
         parent = node.parent
         if isinstance(parent, exp.EQ | exp.NEQ):

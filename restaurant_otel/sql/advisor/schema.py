@@ -6,6 +6,7 @@ catalogue. Tables of the default schema are named without it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
@@ -21,6 +22,14 @@ _SYSTEM_SCHEMAS: Final = frozenset({"information_schema", "pg_catalog", "mysql",
 
 def read_schema(connection: sa.Connection) -> dict[str, Table]:
     """All tables of the database, by name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", sa.exc.SAWarning
+        )  # of an index on an expression, say, which it leaves out
+        return _read(connection)
+
+
+def _read(connection: sa.Connection) -> dict[str, Table]:
     inspector = sa.inspect(connection)
     default = inspector.default_schema_name
     found: dict[str, Table] = {}
@@ -39,7 +48,17 @@ def read_schema(connection: sa.Connection) -> dict[str, Table]:
                 ]
     if connection.dialect.name == "postgresql":
         _ask_postgresql(connection, default or "public", found)
+    elif connection.dialect.name == "sqlite":
+        _add_what_is_left_out(connection, found)
     return found
+
+
+def _add_what_is_left_out(connection: sa.Connection, found: dict[str, Table]) -> None:
+    """SQLite's indexes on expressions, which serve no column, but whose names are taken."""
+    named = "SELECT tbl_name, name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    for table, name in connection.execute(sa.text(named)):
+        if table in found and name not in {one.name for one in found[table].existing}:
+            found[table].existing.append(Existing(name, table, (None,), (False,)))
 
 
 def _schemas(inspector: sa.Inspector, dialect: str) -> Iterable[str | None]:

@@ -41,6 +41,14 @@ def make_database(postgres: Any, name: str) -> sa.URL:
     return url.set(database=name)
 
 
+def drop_database(url: sa.URL) -> None:
+    """Away with it, whoever is connected."""
+    engine = sa.create_engine(url.set(database="postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {url.database} WITH (FORCE)")
+    engine.dispose()
+
+
 @pytest.fixture(scope="session", params=["postgresql", "sqlite"])
 def restaurant(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> sa.URL:
     """20,000 users and 100,000 shifts without an index. Tests leave it as it is."""
@@ -118,7 +126,4 @@ def new_database(request: pytest.FixtureRequest) -> Iterator[Callable[[], sa.URL
 
     yield make
     for url in made:
-        engine = sa.create_engine(url.set(database="postgres"), isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.exec_driver_sql(f"DROP DATABASE {url.database} WITH (FORCE)")
-        engine.dispose()
+        drop_database(url)
