@@ -18,7 +18,7 @@ from restaurant_otel.current import enter, leave
 from restaurant_otel.endpoint import MetricsEndpoint
 from restaurant_otel.errors import survived
 from restaurant_otel.metrics.registry import configure
-from restaurant_otel.routes import AsgiRoutes, WsgiRoutes
+from restaurant_otel.routes import AsgiRoutes, WsgiRoutes, path_in_app
 from restaurant_otel.scorecard import keeper
 from restaurant_otel.serving.asgi import AsgiExchange, Message, Receive, Scope, Send
 from restaurant_otel.serving.observer import Observer
@@ -147,8 +147,8 @@ class ASGIMiddleware(_Middleware):
             self._unusual
             or scope["type"] != "http"
             or _SEEN in scope
-            or scope.get("path") == self._metrics_path
-            or (self._admin_root is not None and (scope.get("path") or "").startswith(self._admin_root))
+            or (self._metrics_path is not None and self._metrics_path in (scope.get("path") or ""))
+            or (self._admin_root is not None and self._admin_root in (scope.get("path") or ""))
         ):
             exchange = await self._look_closer(scope, receive, send)
             if exchange is None:
@@ -183,7 +183,7 @@ class ASGIMiddleware(_Middleware):
                 send = self._at_start_and_end(send)
             await self.app(scope, receive, send)
             return None
-        if self._admin is not None and kind == "http" and self._admin.serves(scope["path"]):
+        if self._admin is not None and kind == "http" and self._admin.serves(path_in_app(scope)):
             await self._administer(scope, receive, send)
             return None
         try:
@@ -191,7 +191,8 @@ class ASGIMiddleware(_Middleware):
                 if not self._cells.attached or self._endpoint is None:
                     self._get_ready()
                 self._unusual = self._excluded is not None
-                if kind == "http" and scope["path"] == self._metrics_path and self._answers(scope):
+                is_scrape = kind == "http" and path_in_app(scope) == self._metrics_path
+                if is_scrape and self._answers(scope):
                     await self._endpoint.respond_asgi(scope, receive, send)  # type: ignore[union-attr]
                     return None
                 make = AsgiExchange if kind == "http" else WebSocketExchange

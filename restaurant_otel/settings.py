@@ -16,6 +16,7 @@ import signal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 from restaurant_otel.scorecard import files
 from restaurant_otel.scorecard.files import Goals
@@ -313,9 +314,17 @@ def _url(name: str, raw: object) -> str | None:
     raise _fail(name, raw, "a URL that begins with http:// or https://")
 
 
+def _is_here(url: str) -> bool:
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _secure_url(name: str, raw: object) -> str | None:
     url = _url(name, raw)
-    if url is None or url.startswith("https://") or re.match(r"http://(localhost|127\.|\[::1\])", url):
+    if url is None or url.startswith("https://") or _is_here(url):
         return url
     raise _fail(name, raw, "an https:// URL (http:// only to this machine)")
 

@@ -9,15 +9,14 @@ import json
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any, Final
-from urllib.error import URLError
-from urllib.request import Request, urlopen
 
 from restaurant_otel import forks
+from restaurant_otel.administration.fetching import AnsweredError, fetch
 from restaurant_otel.administration.operations import Call, Problem
 from restaurant_otel.errors import survived
 
-PATIENCE: Final = 3.0
 LARGEST: Final = 4_194_304
 MOST: Final = 500
 _KEPT: Final = 5.0
@@ -50,35 +49,46 @@ class AlertSource:
     def __init__(self, url: str | None) -> None:
         self._url = url.rstrip("/") if url is not None else None
         self._lock = forks.Lock()
-        self._found: tuple[float, Alerts] | None = None
+        self._found: tuple[float, Alerts | Problem] | None = None
 
     def read(self) -> Alerts:
-        """The alerts, or as they were five seconds ago. Raises Problem."""
+        """The alerts, or as they were five seconds ago, and be it that they could not be had. Raises Problem."""
         if self._url is None:
             raise Problem(HTTPStatus.NOT_FOUND, "The setting admin_alerts_url is not set.")
         with self._lock:
             if self._found is None or time.monotonic() - self._found[0] > _KEPT:
-                self._found = time.monotonic(), self._ask(self._url)
-            return self._found[1]
+                found = self._ask(self._url)
+                self._found = time.monotonic(), found
+            found = self._found[1]
+        if isinstance(found, Problem):
+            raise found
+        return found
 
-    def _ask(self, url: str) -> Alerts:
+    def _ask(self, url: str) -> Alerts | Problem:
         try:
             try:
                 return _of_alertmanager(_get(f"{url}/api/v2/alerts"))
             except FileNotFoundError:
                 return _of_prometheus(_get(f"{url}/api/v1/alerts"))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            OSError,
+            HTTPException,
+            LookupError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             survived("admin alerts", error)
-            raise Problem(HTTPStatus.BAD_GATEWAY, "The alerts could not be had.") from None
+            return Problem(HTTPStatus.BAD_GATEWAY, "The alerts could not be had.")
 
 
 def _get(url: str) -> Any:
-    """The JSON at `url`. Raises FileNotFoundError for 404, else OSError, ValueError."""
+    """The JSON at `url`. Raises FileNotFoundError for 404, else OSError, HTTPException, ValueError."""
     try:
-        with urlopen(Request(url, headers={"Accept": "application/json"}), timeout=PATIENCE) as answer:  # noqa: S310
-            return json.loads(answer.read(LARGEST))
-    except URLError as error:
-        if getattr(error, "code", None) == HTTPStatus.NOT_FOUND:
+        return json.loads(fetch(url, LARGEST))
+    except AnsweredError as error:
+        if error.status == HTTPStatus.NOT_FOUND:
             raise FileNotFoundError(url) from None
         raise
 

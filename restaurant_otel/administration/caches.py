@@ -21,6 +21,9 @@ from restaurant_otel.caching.driver import run
 from restaurant_otel.caching.inspect import Contents, contents
 from restaurant_otel.caching.telemetry import of_all_workers
 
+MOST_STARS: Final = 10
+"""In a pattern: Redis before 7.0.9 tries all places of all parts between them (CVE-2022-36021)."""
+
 MOST_COUNTED: Final = 200_000
 """Keys that a dry run looks at, at most."""
 
@@ -209,6 +212,8 @@ def clear(call: Call) -> Cleared:
     given = _joined(call.query, call.body)
     if given.pattern is not None and given.tag is not None:
         raise Problem(HTTPStatus.BAD_REQUEST, "Give a pattern or a tag, not both.")
+    if given.pattern is not None and given.pattern.count("*") > MOST_STARS:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"A pattern has up to {MOST_STARS} stars.")
     if given.pattern is not None and not given.pattern.isprintable():
         raise Problem(HTTPStatus.BAD_REQUEST, "A pattern has no control characters.")
     if given.tag is not None and not given.tag.isprintable():

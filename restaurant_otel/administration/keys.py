@@ -1,28 +1,24 @@
 """Public keys by URL, as a JWK set: kept for a while, fetched anew when they change.
 
 `RemoteKeys` is what `auth.Access` asks. Their server is not trusted to be quick, small or right: a fetch takes
-`FETCH_SECONDS` at most, reads `LARGEST_SET` bytes at most, follows no redirect, and is tried at most every `PAUSE`
+`fetching.SECONDS` at most, reads `LARGEST_SET` bytes at most, follows no redirect, and is tried at most every `PAUSE`
 seconds, whoever asks for whatever key: so a flood of tokens with invented key ids costs nobody anything.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from restaurant_otel import forks
+from restaurant_otel.administration.fetching import SECONDS, fetch
 from restaurant_otel.auth import RefusedError
 from restaurant_otel.errors import survived
 
-FETCH_SECONDS: Final = 3.0
 LARGEST_SET: Final = 262_144
 MOST_KEYS: Final = 100
 PAUSE: Final = 10.0
@@ -36,19 +32,19 @@ STALE: Final = 3600.0
 
 
 class RemoteKeys:
-    """The keys of a JWK set for `algorithms`. Any thread; `find` may take `FETCH_SECONDS`."""
+    """The keys of a JWK set for `algorithms`. Any thread; `find` may take `SECONDS`."""
 
     def __init__(
         self,
         url: str,
         algorithms: Sequence[str],
         clock: Callable[[], float] = time.monotonic,
-        fetch: Callable[[str], bytes] | None = None,
+        fetched: Callable[[str], bytes] | None = None,
     ) -> None:
         self._url = url
         self._algorithms = algorithms
         self._clock = clock
-        self._fetch = fetch or fetch_bounded
+        self._fetch = fetched or _fetch
         self._keys: Mapping[tuple[str | None, str], Any] = {}
         self._fetched = self._tried = -float("inf")
         self._renew_lock()
@@ -67,7 +63,7 @@ class RemoteKeys:
     def find(self, kid: str | None, algorithm: str) -> Any:
         """The key. A token that names none is checked by the only key there is, if there is only one."""
         # One thread fetches; who comes meanwhile is judged by the keys that are there, or waits if there are none.
-        if not self.ready(kid) and self._lock.acquire(timeout=0 if self._keys else FETCH_SECONDS + 1):
+        if not self.ready(kid) and self._lock.acquire(timeout=0 if self._keys else SECONDS + 1):
             try:
                 if not self.ready(kid):
                     self._renew()
@@ -102,7 +98,7 @@ def parse(document: bytes, algorithms: Sequence[str]) -> dict[tuple[str | None, 
         raise ValueError(f"not a list of up to {MOST_KEYS} keys")
     keys: dict[tuple[str | None, str], Any] = {}
     for entry in listed:
-        if not isinstance(entry, dict) or entry.get("use", "sig") != "sig" or "d" in entry:
+        if not isinstance(entry, dict) or not _is_for_checking(entry):
             continue
         kid = entry.get("kid")
         for algorithm in algorithms:
@@ -128,6 +124,17 @@ _CURVES: Final = {
 }
 
 
+def _is_for_checking(entry: Mapping[str, Any]) -> bool:
+    """Whether it is a public key, and for signatures, as far as it says (RFC 7517, 4.2 and 4.3)."""
+    allowed = entry.get("key_ops", ["verify"])
+    return (
+        "d" not in entry
+        and entry.get("use", "sig") == "sig"
+        and isinstance(allowed, list)
+        and "verify" in allowed
+    )
+
+
 def _suits(entry: Mapping[str, Any], algorithm: str) -> bool:
     if entry.get("alg", algorithm) != algorithm:
         return False
@@ -136,41 +143,5 @@ def _suits(entry: Mapping[str, Any], algorithm: str) -> bool:
     return entry.get("kty") == "RSA"
 
 
-def fetch_bounded(url: str) -> bytes:
-    """The document at `url`, within `FETCH_SECONDS` and `LARGEST_SET`. Raises OSError, HTTPException, ValueError."""
-    began = time.monotonic()
-    parts = urlsplit(url)
-    context = ssl.create_default_context() if parts.scheme == "https" else None
-    host, port = parts.hostname or "", parts.port or (80 if context is None else 443)
-    plain = socket.create_connection((host, port), FETCH_SECONDS)
-    # Time-outs are for one read, of which a slow server makes thousands. A second handle on the socket ends them all,
-    # also those in the middle of a TLS handshake, and after `http.client` has let go of its own.
-    handle = plain.dup()
-    deadline = threading.Timer(max(0.0, began + FETCH_SECONDS - time.monotonic()), _give_up, (handle,))
-    deadline.daemon = True
-    deadline.start()
-    connection = http.client.HTTPConnection(host, port)
-    if context is not None:
-        connection = http.client.HTTPSConnection(host, port, context=context)
-    connection.sock = plain
-    try:
-        if context is not None:
-            connection.sock = context.wrap_socket(plain, server_hostname=host)
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", path, headers={"Accept": "application/jwk-set+json, application/json"})
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise ValueError(f"the keys' server answers {answer.status}")
-        document = answer.read(LARGEST_SET + 1)
-        if len(document) > LARGEST_SET:
-            raise ValueError(f"the keys are more than {LARGEST_SET} bytes")
-        return document
-    finally:
-        deadline.cancel()
-        connection.close()
-        handle.close()
-
-
-def _give_up(handle: socket.socket) -> None:
-    with suppress(OSError):  # over and closed meanwhile
-        handle.shutdown(socket.SHUT_RDWR)
+def _fetch(url: str) -> bytes:
+    return fetch(url, LARGEST_SET, "application/jwk-set+json, application/json")

@@ -12,6 +12,7 @@ from weakref import finalize
 from restaurant_otel import forks
 from restaurant_otel.admin import AdminApp, admin_app
 from restaurant_otel.errors import survived
+from restaurant_otel.routes import path_in_app
 from restaurant_otel.settings import Settings
 
 _BAD_REQUEST = b'{"type": "about:blank", "title": "Bad Request", "status": 400}'
@@ -61,7 +62,7 @@ class Mount:
 
     async def asgi(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         """Serve a request."""
-        if scope["path"] == self.root:  # links on the page there are relative to it
+        if path_in_app(scope) == self.root:  # links on the page there are relative to it
             await _to_the_page(f"{self.root.rpartition('/')[2]}/", send)
             return
         inner = {**scope, "root_path": scope.get("root_path", "") + self.root}

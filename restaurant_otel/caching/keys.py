@@ -117,24 +117,28 @@ def matcher(pattern: str) -> Callable[[str], bool]:
 
 
 def _regex(pattern: str) -> str:
-    out: list[str] = []
-    at = 0
+    parts, at = [""], 0  # what is between the stars
     while at < len(pattern):
         char = pattern[at]
         at += 1
         if char == "*":
-            out.append(".*")
+            parts.append("")
         elif char == "?":
-            out.append(".")
+            parts[-1] += "."
         elif char == "[":
             text, at = _char_class(pattern, at)
-            out.append(text)
+            parts[-1] += text
         else:
             if char == "\\" and at < len(pattern):
                 char = pattern[at]
                 at += 1
-            out.append(re.escape(char))
-    return "".join(out)
+            parts[-1] += re.escape(char)
+    if len(parts) == 1:
+        return parts[0]
+    # The first place where a part stands is as good as any later one. Tried there and nowhere else, no pattern takes
+    # longer than its length times the name's; `.*` for each star would try all places of all parts.
+    first, *between, last = parts
+    return first + "".join(f"(?>.*?{part})" for part in between if part) + f".*{last}"
 
 
 def _char_class(pattern: str, at: int) -> tuple[str, int]:

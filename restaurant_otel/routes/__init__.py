@@ -20,7 +20,7 @@ from restaurant_otel.routes import django, flask
 from restaurant_otel.routes.apps import is_router, layers, noted
 from restaurant_otel.routes.starlette import Place, RouteTree, frontend_file, path_in_app
 
-__all__ = ["AsgiRoutes", "WsgiRoutes", "prepare", "restore"]
+__all__ = ["AsgiRoutes", "WsgiRoutes", "path_in_app", "prepare", "restore"]
 
 _UNSOUGHT: Final = object()
 _MOST_RULES: Final = 20_000

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from restaurant_otel.admin import admin_app
+from restaurant_otel.administration import fetching
 from restaurant_otel.administration.alerts import AlertSource
 from restaurant_otel.administration.operations import Problem
 from restaurant_otel.settings import Settings
@@ -36,13 +39,53 @@ def server() -> Iterator[KeyServer]:
 
 def says(body: object) -> Callable[[BaseHTTPRequestHandler], None]:
     def behave(handler: BaseHTTPRequestHandler) -> None:
-        data = json.dumps(body).encode()
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data)
+        says_text(handler, json.dumps(body).encode())
 
     return behave
+
+
+@pytest.mark.parametrize("how", ["drip", "elsewhere", "deep"])
+def test_a_server_that_is_not_good_for_anything_holds_nobody_up_and_leads_nowhere(
+    server: KeyServer, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(fetching, "SECONDS", 0.5)
+    elsewhere = KeyServer()
+    over = threading.Event()
+
+    def behave(handler: BaseHTTPRequestHandler) -> None:
+        if how == "elsewhere":
+            handler.send_response(302)
+            handler.send_header("Location", elsewhere.url)
+            handler.end_headers()
+            return
+        if how == "deep":
+            says_text(handler, b"[" * 1_000_000)
+            return
+        handler.send_response(200)
+        handler.end_headers()
+        with suppress(OSError):
+            while not over.wait(0.05):
+                handler.wfile.write(b" ")
+
+    server.behave = behave
+    source = AlertSource(server.url)
+    try:
+        for _ in range(3):
+            with pytest.raises(Problem, match="could not be had"):
+                source.read()
+        assert server.asked == 1
+        assert elsewhere.asked == 0
+    finally:
+        over.set()
+        elsewhere.stop()
+
+
+def says_text(handler: BaseHTTPRequestHandler, data: bytes) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(data)))
+    handler.end_headers()
+    with suppress(OSError):
+        handler.wfile.write(data)
 
 
 def test_alertmanagers_alerts_come_with_the_worst_first_and_are_not_asked_for_twice(

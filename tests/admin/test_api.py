@@ -243,9 +243,17 @@ def test_one_page_may_call_it_from_a_browser_and_no_other(served: Server) -> Non
     assert allowed.status_code == 200
     assert allowed.headers["access-control-allow-origin"] == "https://grafana.example.org"
     assert "access-control-allow-credentials" not in allowed.headers
-    refused = httpx.options(url, headers={**asked, "Origin": "https://evil.example.org"})
-    assert refused.status_code == 400
-    assert "access-control-allow-origin" not in refused.headers
+    for other in (
+        "https://evil.example.org",
+        "https://grafana.example.org.evil.example",
+        "https://evil.grafana.example.org",
+        "http://grafana.example.org",
+        "https://grafana.example.org:8443",
+        "null",
+    ):
+        refused = httpx.options(url, headers={**asked, "Origin": other})
+        assert refused.status_code == 400
+        assert "access-control-allow-origin" not in refused.headers
     headers = {
         "Origin": asked["Origin"],
         "X-Grafana-Action": "1",
@@ -353,6 +361,39 @@ def test_a_body_without_end_is_not_read_to_its_end(served: Server) -> None:
     assert answer.status_code == 400
     answer = http.get(f"{served.url}{ROOT}/endpoints?route=" + "x" * 9000, headers=headers)
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("confirm", [r"1.\ud800", "²." + "0" * 64, r"\u0000"])
+def test_a_confirmation_of_no_sense_is_refused_like_any_other(everything: httpx.Client, confirm: str) -> None:
+    body = f'{{"job": "{JOB}", "indexes": ["ix"], "confirm": "{confirm}"}}'
+    answer = everything.post(
+        "/advise/apply", content=body.encode(), headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code in (400, 404, 409)
+
+
+def test_a_pattern_that_takes_others_forever_takes_no_time(everything: httpx.Client) -> None:
+    assert (
+        everything.delete("/cache", params={"name": "menu", "pattern": "*a" * 99 + "*b"}).status_code == 400
+    )
+
+
+def test_an_app_that_is_served_under_a_path_has_it_there(serve: Callable[..., Server]) -> None:
+    """As behind a proxy that takes the path away: the server puts it before each path again."""
+    server = serve("uvicorn", "tests.admin.app:app", args=("--root-path", "/shop"))
+    assert server.get(f"{ROOT}/health").json() == {"status": "ok"}
+    assert server.get(ROOT, follow_redirects=False).headers["location"] == "performance/"
+    assert server.get(f"{ROOT}/score").status_code == 401
+    with client(server) as api:
+        assert api.get("/score").status_code == 200
+    assert server.get("/hello/ada").text == "ada"
+    assert "http_server_request_duration_seconds" in server.get("/metrics").text
+    for path in (f"{ROOT}-more", f"/{ROOT}/health", f"/x{ROOT}/health", "/x/metrics", "/metrics/x"):
+        assert server.get(path).text == "Not Found"
+    missed = server.scrape().total(
+        "http_server_request_duration_seconds_count", http_response_status_code="404"
+    )
+    assert missed >= 5  # they were the app's
 
 
 # --- WSGI, and alone ---------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from restaurant_otel.admin import AdminApp, admin_app
+from restaurant_otel.administration import fetching
 from restaurant_otel.administration import keys as remote
 from restaurant_otel.auth import Access
 from restaurant_otel.cache import Cache
@@ -127,7 +128,7 @@ def test_a_token_replayed_after_its_key_was_withdrawn(server: KeyServer, lines: 
 def test_a_keys_server_that_is_slow_huge_or_lies(
     which: str, server: KeyServer, lines: Lines, added: Added, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "FETCH_SECONDS", 0.5)
+    monkeypatch.setattr(fetching, "SECONDS", 0.5)
     server.behave = BAD_SERVERS[which]
     answer = ask(api(by_url(server, Clock())), b"Bearer " + signed(KEY, "one").encode())
     assert answer.status_code == 503

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from restaurant_otel.administration import fetching
 from restaurant_otel.administration import keys as remote
 from restaurant_otel.auth import (
     FAILURES_A_MINUTE,
@@ -318,10 +319,15 @@ _ACCESS = access(_LATER)
         ({"admin_algorithms": ""}, "some of"),
         ({"admin_jwks_url": "https://x.example.org/keys"}, "public keys"),
         ({"admin_jwks_url": "http://x.example.org/keys"}, "https"),
+        ({"admin_jwks_url": "http://localhost.example.org/keys"}, "https"),
+        ({"admin_jwks_url": "http://127.0.0.1.example.org/keys"}, "https"),
+        ({"admin_jwks_url": "http://127.0.0.1@x.example.org/keys"}, "https"),
+        ({"admin_jwks_url": "file:///etc/passwd"}, "https"),
         ({"admin_jwks_url": "https://x/k", "admin_algorithms": "RS256", "admin_key": None}, "admin_issuer"),
         ({"admin_key": "file:/there/is/no/such/file"}, "cannot be read"),
         ({"admin_roles": "sre=everything"}, "roles such as"),
         ({"admin_origins": "*"}, "origins such as"),
+        ({"admin_origins": "null"}, "origins such as"),
         ({"admin_origins": "https://grafana.example.org/path"}, "origins such as"),
         ({"admin_leeway": 1000}, "300"),
         ({"admin_audience": ""}, "plain text"),
@@ -521,7 +527,7 @@ BAD_SERVERS: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {
 def test_a_keys_server_that_is_not_good_for_anything_lets_nobody_in_and_takes_little_time(
     server: KeyServer, clock: Clock, which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "FETCH_SECONDS", 0.5)
+    monkeypatch.setattr(fetching, "SECONDS", 0.5)
     server.behave = BAD_SERVERS[which]
     to = by_url(server, clock)
     began = time.monotonic()
@@ -534,7 +540,7 @@ def test_a_keys_server_that_is_not_good_for_anything_lets_nobody_in_and_takes_li
 def test_a_keys_server_that_is_slow_to_agree_on_encryption_takes_little_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(remote, "FETCH_SECONDS", 0.5)
+    monkeypatch.setattr(fetching, "SECONDS", 0.5)
 
     def drip(listening: socket.socket) -> None:
         connection, _ = listening.accept()
@@ -549,7 +555,7 @@ def test_a_keys_server_that_is_slow_to_agree_on_encryption_takes_little_time(
         thread.start()
         began = time.monotonic()
         with pytest.raises(OSError):
-            remote.fetch_bounded(f"https://127.0.0.1:{listening.getsockname()[1]}/keys")
+            fetching.fetch(f"https://127.0.0.1:{listening.getsockname()[1]}/keys", 1_000)
         assert time.monotonic() - began < 10  # it would take twenty
         thread.join()
 
@@ -561,6 +567,8 @@ def test_a_keys_server_that_is_slow_to_agree_on_encryption_takes_little_time(
         {**jwk(KEY, "one"), "use": "enc"},
         {**jwk(KEY, "one"), "alg": "RS512"},
         {**jwk(KEY, "one"), "d": "AQAB"},
+        {**jwk(KEY, "one"), "key_ops": ["encrypt"]},
+        {**jwk(KEY, "one"), "key_ops": "verify"},
         jwk(rsa_key(1024), "one"),
     ],
 )

@@ -166,6 +166,13 @@ def test_patterns_without_brackets_match_as_the_shell_does(pattern: str, name: s
     assert bool(matcher(pattern)(name)) == fnmatch.fnmatchcase(name, pattern)
 
 
+def test_no_pattern_takes_longer_than_its_length_times_the_names() -> None:
+    matches = matcher("*a" * 60 + "*b")
+    assert not matches("a" * 250)  # trying all places of all stars would take longer than there is time
+    assert matches("a" * 250 + "b")
+    assert matcher("a*a?*a[^b]*")("aaaaaac")
+
+
 @pytest.mark.parametrize(
     "pattern",
     [
