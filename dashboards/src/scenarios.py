@@ -174,6 +174,15 @@ def _database() -> Iterator[Scenario]:
     most = gauge(expressions.POOL_MAX, 20, 20, **pool)
     yield Scenario("PoolNearlyExhausted", WARNING, [used, most], silent=[("PoolExhausted", CRITICAL)])
     yield Scenario("PoolExhausted", CRITICAL, [counter(expressions.POOL_TIMEOUTS, 0, 1, **pool)])
+    there = {"instance": "shop-2:8000", "db_client_connection_state": "used", **pool}
+    idle = [gauge(expressions.POOL_COUNT, 0, 0, **there), gauge(expressions.POOL_MAX, 20, 20, **there)]
+    yield Scenario(
+        "PoolNearlyExhausted", WARNING, [used, most, *idle], why="of one instance; another is idle"
+    )
+    first = gauge(expressions.POOL_TIMEOUTS, None, 3, **pool)
+    yield Scenario("PoolExhausted", CRITICAL, [gauge("up", 1, 1), first], fault=4, why="for the first time")
+    found = [gauge("up", None, 1), first]
+    yield Scenario("PoolExhausted", CRITICAL, found, fault=4, fires=False, why="before it was scraped")
 
 
 def _cache_and_redis() -> Iterator[Scenario]:
@@ -211,6 +220,8 @@ def _resources() -> Iterator[Scenario]:
     yield Scenario("WorkersRestarting", WARNING, [_WORKERS, counter(starts, 0, 2)], after=30)
     deployed = counter(starts, 0, 0.2)
     yield Scenario("WorkersRestarting", WARNING, [_WORKERS, deployed], fires=False, why="a rolling restart")
+    coming = [gauge(name_of(catalog.TELEMETRY_WORKERS), 8, 2), counter(starts, 0, 0.6)]
+    yield Scenario("WorkersRestarting", WARNING, coming, fault=10, fires=False, why="a restart under way")
     disk = {"system_filesystem_mountpoint": "/", "system_device": "sda1", "system_filesystem_type": "ext4"}
     full = gauge(name_of(catalog.SYSTEM_FILESYSTEM_UTILIZATION), 0.5, 0.98, **disk)
     yield Scenario("DiskFull", CRITICAL, [full])
@@ -234,6 +245,8 @@ def _telemetry() -> Iterator[Scenario]:
     )
     errors = counter(name_of(catalog.TELEMETRY_ERRORS), 0, 1, restaurant_telemetry_part="hook")
     yield Scenario("TelemetryErrors", INFO, [errors], after=30)
+    once = gauge(name_of(catalog.TELEMETRY_ERRORS), None, 1, restaurant_telemetry_part="hook")
+    yield Scenario("TelemetryErrors", INFO, [gauge("up", 1, 1), once], fault=10, why="a single one")
     overflow = counter(name_of(catalog.TELEMETRY_OVERFLOW), 0, 1, restaurant_metric_name="shop.orders")
     yield Scenario("SeriesOverflow", WARNING, [overflow], after=80)
 
@@ -244,7 +257,12 @@ def _score() -> Iterator[Scenario]:
     failing = requests(failed=(0, 12))
     yield Scenario("ScorePoor", WARNING, failing, before=70, fault=30, after=80)
     silence = [gauge("up", 1, 1), _WORKERS, *requests(rate=(120, 0))]
-    yield Scenario("DataMissing", WARNING, silence, before=70, silent=[("TargetDown", CRITICAL)])
+    others = [("TargetDown", CRITICAL), ("DataMissing", INFO)]
+    yield Scenario("DataMissing", WARNING, silence, before=70, silent=others)
+    night = [gauge("up", 1, 1), _WORKERS, *requests(rate=(120, 0.5))]
+    yield Scenario("DataMissing", INFO, night, before=70, fault=80, silent=[("DataMissing", WARNING)])
+    gone = [gauge("up", 1, 0), gauge(name_of(catalog.TELEMETRY_WORKERS), 4, None), *requests(rate=(120, 0))]
+    yield Scenario("DataMissing", WARNING, gone, before=70, silent=[("DataMissing", INFO)], why="it is down")
 
 
 def _healthy() -> Scenario:
@@ -288,6 +306,8 @@ def _burns() -> Iterator[Scenario]:
 def _forecasts() -> Iterator[Scenario]:
     memory = gauge(name_of(catalog.MEMORY_UTILIZATION), 0.72, 0.72, drift=0.002)
     yield Scenario("MemoryRunningOut", WARNING, [memory], before=92, fault=72, after=60)
+    started = gauge(name_of(catalog.MEMORY_UTILIZATION), None, 0.75, drift=0.002)
+    yield Scenario("MemoryRunningOut", WARNING, [started], fault=28, fires=False, why="it has just started")
     disk = {"system_filesystem_mountpoint": "/", "system_device": "sda1", "system_filesystem_type": "ext4"}
     name = name_of(catalog.SYSTEM_FILESYSTEM_UTILIZATION)
     slowly = gauge(name, 0.62, 0.62, drift=0.0008, **disk)

@@ -60,13 +60,13 @@ def quantile_seconds(o: Options, share: float, window: str, *by: str) -> str:
     return f"({new}\nor {old}) >= 0"
 
 
-def slow(o: Options, window: str, limit: float) -> str:
-    """Requests a second that failed or took longer than `limit` seconds."""
+def slow(o: Options, window: str, limit: float, *matchers: str) -> str:
+    """Requests a second that failed or took longer than `limit` seconds, of the routes that `matchers` select."""
 
     def bad(name: str, bound: str, *good: str) -> str:
-        all_of_them = f"sum by ({o.labels()}) ({o.rate(f'{name}_count', window)})"
+        all_of_them = f"sum by ({o.labels()}) ({o.rate(f'{name}_count', window, *matchers)})"
         up_to = f'le=~"{bound}"'
-        within = f"sum by ({o.labels()}) ({o.rate(f'{name}_bucket', window, up_to, *good)})"
+        within = f"sum by ({o.labels()}) ({o.rate(f'{name}_bucket', window, up_to, *good, *matchers)})"
         if name == HTTP:
             return f"{all_of_them} - ({within} or 0 * {all_of_them})"
         return f"{all_of_them} - {within}"  # the old bounds need not have this one: then nothing is known
@@ -80,6 +80,18 @@ def _bound(bound: float) -> str:
     """A bucket's bound as clients and Prometheus may spell it: ``1`` or ``1.0``."""
     text = number(bound)
     return text.replace(".", "[.]") if "." in text else f"{text}|{text}[.]0"
+
+
+def grown(o: Options, name: str, window: str, *by: str) -> str:
+    """What a counter of rare things has gained, its first time included.
+
+    A series that is new to Prometheus has no increase, however high it begins. It counts whole, where its instance was
+    scraped before and it was not there.
+    """
+    series, instance = o.series(name), o.labels("instance")
+    before = f"offset {o.time(window)}"
+    new = f"({series} unless {series} {before}) and on ({instance}) {o.series('up')} {before} == 1"
+    return f"sum by ({o.labels(*by)}) ({new} or increase({series}[{o.time(window)}]))"
 
 
 def lookups(o: Options, window: str, *by: str, answered: bool = False) -> str:

@@ -80,7 +80,8 @@ def known_services(o: Options) -> str:
 # --- the value of each component --------------------------------------------------------------------------
 
 
-def _routes(objective: Objective) -> tuple[str, ...]:
+def routes_of(objective: Objective) -> tuple[str, ...]:
+    """Matchers for the routes that an objective looks at."""
     matchers = []
     if objective.routes:
         matchers.append(f"http_route=~{one_of(objective.routes)}")
@@ -116,7 +117,7 @@ def _errors(o: Options, objective: Objective) -> str:
 def _api(o: Options, objective: Objective) -> str:
     def mean(name: str) -> tuple[str, str]:
         total, count = (
-            f"sum by ({o.labels()}) ({o.rate(f'{name}_{end}', objective.window, *_routes(objective))})"
+            f"sum by ({o.labels()}) ({o.rate(f'{name}_{end}', objective.window, *routes_of(objective))})"
             for end in ("sum", "count")
         )
         return f"{total} / {count}", count
@@ -140,7 +141,7 @@ def page_seconds(o: Options, objective: Objective, *by: str) -> str:
 
 
 def _load_rates(o: Options, objective: Objective, end: str) -> str:
-    matchers = ('http_request_method="GET"', *_routes(objective))
+    matchers = ('http_request_method="GET"', *routes_of(objective))
     rate = o.rate(f"{HTTP}_{end}", objective.window, *matchers)
     if objective.routes:
         return rate

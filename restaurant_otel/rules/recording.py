@@ -25,7 +25,7 @@ from restaurant_otel.rules.expressions import (
 )
 from restaurant_otel.rules.model import Group, Rule
 from restaurant_otel.rules.options import Options, name_of, number
-from restaurant_otel.rules.performance import performance
+from restaurant_otel.rules.performance import performance, routes_of
 
 SLO_WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 
@@ -70,7 +70,10 @@ def _slo(o: Options) -> Iterator[Rule]:
     for window in SLO_WINDOWS:
         yield Rule(f"service:http_requests:slo_rate{window}", requests(o, window))
         for slo in o.objectives.slos:
-            bad = failures(o, window) if slo.seconds is None else slow(o, window, slo.seconds)
+            if slo.seconds is None:
+                bad = failures(o, window)
+            else:  # streams that the component leaves out are not late
+                bad = slow(o, window, slo.seconds, *routes_of(o.objectives["api"]))
             yield Rule(f"service_slo:bad:rate{window}", bad, {"slo": slo.name})
             labels = o.labels()
             yield Rule(
@@ -133,11 +136,12 @@ def _database(o: Options) -> Iterator[Rule]:
         "(service_statement:db_query_seconds:rate5m / service_statement:db_queries:rate5m) >= 0",
     )
     pool = o.labels("db_client_connection_pool_name")
+    here = o.labels("instance", "db_client_connection_pool_name")
     used = o.series(POOL_COUNT, 'db_client_connection_state="used"')
     most = o.series(POOL_MAX)
-    yield Rule(
+    yield Rule(  # of the fullest instance: one that is idle lends its connections to nobody
         "service_pool:db_connections:utilization",
-        f"sum by ({pool}) ({used}) / sum by ({pool}) ({most} > 0)",
+        f"max by ({pool}) (sum by ({here}) ({used}) / sum by ({here}) ({most} > 0))",
     )
 
 

@@ -55,7 +55,8 @@ def test_every_alert_fires_in_its_fault_and_not_outside_of_it(name: str) -> None
 def test_a_rule_that_never_fires_is_found(tmp_path: Path) -> None:
     text = (RULES / "alerts.yml").read_text()
     broken = text.replace(
-        "max by (job, restaurant_cache_name) (restaurant_cache_breaker_state) == 2", "vector(0) == 2"
+        "max by (job, restaurant_cache_name) (max_over_time(restaurant_cache_breaker_state[1m])) == 2",
+        "vector(0) == 2",
     )
     assert broken != text
     (tmp_path / "prometheus" / "tests").mkdir(parents=True)
@@ -224,6 +225,39 @@ def test_times_can_be_scaled() -> None:
     assert options.time("30s") == "500ms"
     text = files(options)["prometheus/recording.yml"]
     assert re.findall(r"\[(?:5m|1h|3d)\]", text) == []
+
+
+def test_routes_that_the_api_component_leaves_out_are_late_for_nobody(tmp_path: Path) -> None:
+    streams = read({"components": {"api": {"exclude_routes": ["/events"]}}}).objectives
+    slow = {"count": 60, "sum": 600, "bucket": 0}  # a minute: an hour of streams of ten seconds each
+    quick = {"count": 60, "sum": 3, "bucket": 60}
+    rows = []
+    for route, each in (("/events", slow), ("/menu", quick)):
+        labels = f'job="shop", http_route="{route}", http_response_status_code="200"'
+        for end, gain in each.items():
+            le = ', le="0.2"' if end == "bucket" else ""
+            name = f"{expressions.HTTP}_{end}{{{labels}{le}}}"
+            rows.append({"series": name, "values": f"1000+{gain}x90"})
+    expected = {
+        'ALERTS{alertname="RouteMeanSlow", alertstate="firing"}': 1,
+        'service_slo:errors:ratio1h{slo="latency"} > 0.4': 1,
+    }
+    for objectives, there in ((Options().objectives, True), (streams, False)):
+        written(tmp_path, Options(objectives))
+        checks = [
+            {
+                "expr": f"count({expr})",
+                "eval_time": "80m",
+                "exp_samples": [{"labels": "{}", "value": count}] if there else [],
+            }
+            for expr, count in expected.items()
+        ]
+        test = {
+            "rule_files": [f"prometheus/{name}.yml" for name in ("recording", "alerts")],
+            "tests": [{"interval": "1m", "input_series": rows, "promql_expr_test": checks}],
+        }
+        (tmp_path / "test.yml").write_text(json.dumps(test))
+        promtool("test", "rules", tmp_path / "test.yml")
 
 
 # --- Alertmanager -----------------------------------------------------------------------------------------

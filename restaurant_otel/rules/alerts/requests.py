@@ -8,7 +8,7 @@ from typing import Final
 from restaurant_otel.catalog import Objective, Slo
 from restaurant_otel.rules.alerts.model import CRITICAL, DURATION, INFO, PERCENT, WARNING, Alert, where
 from restaurant_otel.rules.options import Options, number
-from restaurant_otel.rules.performance import COMPONENT
+from restaurant_otel.rules.performance import COMPONENT, routes_of
 
 # --- error budgets ----------------------------------------------------------------------------------------
 BURNS: Final = (
@@ -101,8 +101,9 @@ def _missed(objective: Objective, bound: float, severity: str, hold: str, what: 
 
 
 def routes(o: Options) -> Iterator[Alert]:
-    """Of each route."""
+    """Of each route that the component looks at: streams that are left out there are left out here."""
     api = o.objectives["api"]
+    looked_at = f"{{{', '.join(routes_of(api))}}}" if routes_of(api) else ""
     enough = f"service_route:http_requests:rate5m * {number(o.seconds('5m'))} >= 20"
     route = o.labels("http_route")
     yield Alert(
@@ -110,7 +111,7 @@ def routes(o: Options) -> Iterator[Alert]:
         INFO,
         "api",
         "slow-route",
-        f"service_route:http_duration_seconds:mean5m > {number(api.objective)}\nand on ({route}) {enough}",
+        f"service_route:http_duration_seconds:mean5m{looked_at} > {number(api.objective)}\nand on ({route}) {enough}",
         "15m",
         f"{{service}} answers {where('http_route')} slowly",
         f"A request to {where('http_route')} of {{service}} takes {DURATION} on average. "
@@ -121,7 +122,7 @@ def routes(o: Options) -> Iterator[Alert]:
         WARNING,
         "api",
         "slow-route",
-        f"service_route:http_duration_seconds:p95_5m > {number(api.limit)}\nand on ({route}) {enough}",
+        f"service_route:http_duration_seconds:p95_5m{looked_at} > {number(api.limit)}\nand on ({route}) {enough}",
         "10m",
         f"{{service}} answers some requests to {where('http_route')} very slowly",
         f"One request in twenty to {where('http_route')} of {{service}} takes longer than "

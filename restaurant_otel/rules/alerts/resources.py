@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from restaurant_otel import catalog
 from restaurant_otel.rules.alerts.model import CRITICAL, DURATION, PERCENT, VALUE, WARNING, Alert, where
-from restaurant_otel.rules.options import Options, name_of, number
+from restaurant_otel.rules.options import Options, duration, name_of, number
 
 
 def resources(o: Options) -> Iterator[Alert]:
@@ -17,8 +17,7 @@ def resources(o: Options) -> Iterator[Alert]:
         WARNING,
         "resources",
         "memory-high",
-        f"predict_linear(instance:memory_utilization:max[{o.time('1h')}], {number(o.seconds('4h'))}) > 1\n"
-        "and instance:memory_utilization:max > 0.7",
+        _full_soon(o, "instance:memory_utilization:max", "1h", "4h", 0.7),
         "15m",
         f"{instance} ({{service}}) will be out of memory within hours",
         f"If memory on {instance} ({{service}}) goes on growing as in the last hour, it stands at "
@@ -72,7 +71,8 @@ def resources(o: Options) -> Iterator[Alert]:
         f"{PERCENT} of the threads of {threads} are busy in a worker on {instance} ({{service}}). What needs one "
         "waits for it, however little there is to do.",
     )
-    workers = f"max by ({o.labels('instance')}) ({o.series(name_of(catalog.TELEMETRY_WORKERS))})"
+    most = f"max_over_time({o.series(name_of(catalog.TELEMETRY_WORKERS))}[{o.time('15m')}])"
+    workers = f"max by ({o.labels('instance')}) ({most})"  # not all are back yet while they restart
     yield Alert(
         "WorkersRestarting",
         WARNING,
@@ -86,6 +86,19 @@ def resources(o: Options) -> Iterator[Alert]:
     )
 
 
+def _full_soon(o: Options, share: str, span: str, ahead: str, least: float) -> str:
+    """`share`, above `least` now, reaches 1 if it goes on as in the last `span`, of which half must be known at least.
+
+    What has just started grows because it starts.
+    """
+    half = o.seconds(span) / 2
+    known = f"present_over_time({share}[{duration(half)}] offset {duration(half)})"
+    return (
+        f"predict_linear({share}[{o.time(span)}], {number(o.seconds(ahead))}) > 1\n"
+        f"and {share} > {least:g}\nand {known}"
+    )
+
+
 def _disks(o: Options, instance: str) -> Iterator[Alert]:
     disk = f"{where('system_filesystem_mountpoint')} on {instance} ({{service}})"
     used = "instance_disk:filesystem:utilization"
@@ -95,7 +108,7 @@ def _disks(o: Options, instance: str) -> Iterator[Alert]:
             severity,
             "resources",
             "disk-full",
-            f"predict_linear({used}[{o.time(span)}], {number(o.seconds(ahead))}) > 1\nand {used} > {least:g}",
+            _full_soon(o, used, span, ahead, least),
             "30m" if severity == WARNING else "15m",
             f"The file system {disk} will be full within {'a day' if ahead == '1d' else 'hours'}",
             f"If {disk} goes on filling as in the last {span}, it stands at "
@@ -121,7 +134,7 @@ def _descriptors(o: Options, instance: str, worker: str) -> Iterator[Alert]:
         WARNING,
         "resources",
         "file-descriptors",
-        f"predict_linear({used}[{o.time('1h')}], {number(o.seconds('4h'))}) > 1\nand {used} > 0.3",
+        _full_soon(o, used, "1h", "4h", 0.3),
         "15m",
         f"{where} will run out of file descriptors within hours",
         f"{where} opens files or connections and does not close them. Going on as in the last hour, it "

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from restaurant_otel import catalog
 from restaurant_otel.rules.alerts.model import CRITICAL, INFO, PERCENT, VALUE, WARNING, Alert, where
-from restaurant_otel.rules.expressions import N_PLUS_ONE, POOL_TIMEOUTS
+from restaurant_otel.rules.expressions import N_PLUS_ONE, POOL_TIMEOUTS, grown
 from restaurant_otel.rules.options import Options, name_of
 
 
@@ -37,13 +37,12 @@ def database(o: Options) -> Iterator[Alert]:
         f"{PERCENT} of the connections of {pool} in {{service}} are in use. When all are, "
         "requests wait, and then fail.",
     )
-    timeouts = f"increase({o.series(POOL_TIMEOUTS)}[{o.time('5m')}])"
     yield Alert(
         "PoolExhausted",
         CRITICAL,
         "database",
         "pool-exhausted",
-        f"sum by ({o.labels('db_client_connection_pool_name')}) ({timeouts}) > 0",
+        f"{grown(o, POOL_TIMEOUTS, '5m', 'db_client_connection_pool_name')} > 0",
         "0s",
         f"{{service}} waits in vain for connections of the pool {pool}",
         f"In the last 5 minutes {{service}} has given up {VALUE} times waiting for a connection of "
@@ -55,7 +54,9 @@ def cache(o: Options) -> Iterator[Alert]:
     """Of caches and their Redis."""
     cache = where("restaurant_cache_name")
     by = o.labels("restaurant_cache_name")
-    breaker = o.series(name_of(catalog.CACHE_BREAKER))
+    breaker = (
+        f"max_over_time({o.series(name_of(catalog.CACHE_BREAKER))}[{o.time('1m')}])"  # probes in between
+    )
     yield Alert(
         "RedisAway",
         WARNING,

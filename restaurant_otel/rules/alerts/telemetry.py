@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from restaurant_otel import catalog
-from restaurant_otel.catalog import Metric
 from restaurant_otel.rules.alerts.model import CRITICAL, INFO, PERCENT, VALUE, WARNING, Alert, where
+from restaurant_otel.rules.expressions import grown
 from restaurant_otel.rules.options import Options, name_of, number
-
-
-def _increase(o: Options, metric: Metric, window: str, *by: str) -> str:
-    return f"sum by ({o.labels(*by)}) (increase({o.series(name_of(metric))}[{o.time(window)}]))"
 
 
 def telemetry(o: Options) -> Iterator[Alert]:
@@ -39,7 +35,7 @@ def telemetry(o: Options) -> Iterator[Alert]:
             WARNING,
             "overview",
             "telemetry-dropped",
-            f"{_increase(o, metric, '15m')} > 0",
+            f"{grown(o, name_of(metric), '15m')} > 0",
             "10m",
             f"{{service}} loses {what}",
             f"{{service}} could not deliver {VALUE} {what} in 15 minutes: the collector is away, slow, "
@@ -50,7 +46,7 @@ def telemetry(o: Options) -> Iterator[Alert]:
         INFO,
         "overview",
         "telemetry-dropped",
-        f"{_increase(o, catalog.TELEMETRY_ERRORS, '15m', 'restaurant_telemetry_part')} > 0",
+        f"{grown(o, name_of(catalog.TELEMETRY_ERRORS), '15m', 'restaurant_telemetry_part')} > 0",
         "0s",
         "The instrumentation of {service} survives errors of its own",
         f"{VALUE} errors in 15 minutes in the part {where('restaurant_telemetry_part')}. The app is "
@@ -61,7 +57,7 @@ def telemetry(o: Options) -> Iterator[Alert]:
         WARNING,
         "overview",
         "series-overflow",
-        f"{_increase(o, catalog.TELEMETRY_OVERFLOW, '1h', 'restaurant_metric_name')} > 0",
+        f"{grown(o, name_of(catalog.TELEMETRY_OVERFLOW), '1h', 'restaurant_metric_name')} > 0",
         "0s",
         f"{where('restaurant_metric_name')} of {{service}} has too many series",
         f"{where('restaurant_metric_name')} has reached its limit of label sets in {{service}}: "
@@ -93,15 +89,29 @@ def score(o: Options) -> Iterator[Alert]:
         f"The score of {{service}} is {VALUE} of 100, below {fair}. The overview ranks what would help.",
     )
     least = number(o.objectives.coverage)
+    unknown = f"service:performance_coverage < {least}"
+    up = f"max by ({o.labels()}) ({o.series('up')}) == 1"
+    asked = f"{number(o.seconds('1h'))} * service:http_requests:slo_rate1h"
+    idle = f"({up} unless on ({o.labels()}) {asked} >= {number(o.objectives['availability'].minimum)})"
+    share = f"Only {PERCENT} of what the score of {{service}} is made of is there, "
+    share += f"less than {number(o.objectives.coverage * 100)} %."
     yield Alert(
         "DataMissing",
         WARNING,
         "overview",
         "data-missing",
-        f"service:performance_coverage < {least}",
+        f"{unknown}\nunless on ({o.labels()}) {idle}",
         "10m",
         "Nobody knows how {service} does",
-        f"Only {PERCENT} of what the score of {{service}} is made of is there, "
-        f"less than {number(o.objectives.coverage * 100)} %. No data is no good news: "
-        "it is down, has no traffic, or is not scraped.",
+        f"{share} No data is no good news: it is down, is not scraped, or has just lost its traffic.",
+    )
+    yield Alert(
+        "DataMissing",
+        INFO,
+        "overview",
+        "data-missing",
+        f"{unknown}\nand on ({o.labels()}) {idle}",
+        "10m",
+        "Hardly anybody asks {service} anything",
+        f"{share} It is there, and has had too few requests in the last hour.",
     )
