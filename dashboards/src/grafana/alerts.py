@@ -149,7 +149,7 @@ _RUNBOOKS: Final = text_panel(
     "Runbooks",
     runbook_list(),
     description="What to do about each alert: what it means, how to look, what helps.",
-    size=(24, 11),
+    size=(24, 9),
 )
 
 BOARD: Final = Board(

@@ -49,6 +49,7 @@ def _row(advice: Advice, job: str) -> str:
         for other in ADVICE:
             if other.component == advice.component and other.evidence:
                 lost = f"({lost}) unless on (job) ({EVIDENCE[other.evidence](job)})"
+        lost = f'label_replace({lost}, "{SHOWN_BY}", "-", "", "")'
     named = f'label_replace({lost}, "{LABEL}", "{_words(advice)}", "", "")'
     placed = f'label_replace({named}, "{WHERE}", "{PLACES[advice.component]}", "", "")'
     return f"max by ({LABEL}, {SHOWN_BY}, {WHERE}) ({placed})"

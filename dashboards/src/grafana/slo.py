@@ -87,13 +87,13 @@ _TABLE: Final = table_panel(
     [
         Column("Target", f"service_slo:target:ratio{{{_SLO}}}", "percentunit", decimals=2, width=90),
         *(
-            Column(window, _burn(window), "none", colours=_BURN, decimals=2, width=75)
+            Column(window, _burn(window), "none", colours=_BURN, decimals=2, width=70)
             for window in SLO_WINDOWS
         ),
         Column("Budget left", _BUDGET, "percentunit", colours=_LEFT, decimals=1, width=110),
     ],
     sort="1h",
-    size=(16, 8),
+    size=(18, 8),
     description=about(
         "How many times faster than allowed the budget is spent, over each window. Alerts look at"
         " two windows at once: 5m and 1h above"
@@ -151,7 +151,7 @@ _TEXT: Final = text_panel(
     " Alerts fire on fast burns (a page) and slow ones (a ticket), each over a long and a short window, so that they"
     " are neither nervous nor late, and stop soon after the cause is gone.",
     description="What budgets and burn rates are.",
-    size=(8, 8),
+    size=(6, 8),
 )
 
 BOARD: Final = Board(
