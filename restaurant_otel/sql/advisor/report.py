@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy.dialects import registry as dialects
 
 from restaurant_otel.sql.advisor.definition import create_index, drop_index
-from restaurant_otel.sql.advisor.model import Advice, Index, Recommendation
+from restaurant_otel.sql.advisor.model import Advice, Index, Key, Recommendation
 
 FORMATS: Final = ("report", "sql", "sqlalchemy", "alembic", "json")
 SHOWN_STATEMENT: Final = 160
@@ -159,10 +159,10 @@ def _sql(advice: Advice) -> str:
 
 
 def _sqlalchemy(advice: Advice) -> str:
-    lines = ["from sqlalchemy import Index, desc", ""]
+    lines = ["from sqlalchemy import Index, column", ""]
     for one in advice.recommendations:
         index = one.index
-        keys = [f'desc("{key.column}")' if key.descending else f'"{key.column}"' for key in index.keys]
+        keys = [_key(key, "column") for key in index.keys]
         lines += [
             f"# in __table_args__ of the model of {index.table}",
             f"Index({', '.join([repr_(index.name), *keys, *_operators(index)])})",
@@ -181,7 +181,7 @@ def _alembic(advice: Advice) -> str:
         "from alembic import op",
         "",
         f'revision = "{revision}"',
-        "down_revision = None  # the revision that this one follows",
+        "down_revision = None  # the revision that this one follows: what `alembic heads` says",
         "branch_labels = None",
         "depends_on = None",
         "",
@@ -204,10 +204,7 @@ def _alembic(advice: Advice) -> str:
 
 
 def _op_create(index: Index, concurrently: bool) -> str:
-    keys = [
-        f"sa.text({repr_(key.column + ' DESC')})" if key.descending else repr_(key.column)
-        for key in index.keys
-    ]
+    keys = [_key(key, "sa.column") for key in index.keys]
     schema, _, table = index.table.rpartition(".")
     words = [repr_(index.name), repr_(table), f"[{', '.join(keys)}]"]
     if schema:
@@ -226,6 +223,12 @@ def _op_drop(index: Index, concurrently: bool) -> str:
     if concurrently:
         words += ["postgresql_concurrently=True"]
     return f"op.drop_index({', '.join(words)})"
+
+
+def _key(key: Key, column: str) -> str:
+    """One key as source: a name, or an expression, because a name in desc() or text() is not quoted."""
+    name = repr_(key.column)
+    return f"{column}({name}).desc()" if key.descending else name
 
 
 def _operators(index: Index) -> list[str]:

@@ -149,15 +149,15 @@ class Trial:
     # --- which indexes there are ---
 
     def _make(self, candidates: Iterable[Index], until: float) -> None:
-        page, pages = self._one("PRAGMA page_size"), self._one("PRAGMA page_count")
-        most = MOST_GROWTH * pages + 2**26 // page
+        page = self._one("PRAGMA page_size")
+        most = MOST_GROWTH * self._used_pages() + 2**26 // page
         for index in candidates:
-            before = self._one("PRAGMA page_count")
+            before = self._used_pages()
             if before > most or time.monotonic() > until:
                 break
             self._patience.allow(20 * STATEMENT_SECONDS)
             self._copy.execute(create_index(index, self._dialect))
-            self._sizes[index] = page * (self._one("PRAGMA page_count") - before)
+            self._sizes[index] = page * (self._used_pages() - before)
         self._shown = frozenset(self._sizes)
         names = {index.name: index for index in self._sizes}
         for row in self._copy.execute("SELECT * FROM sqlite_master WHERE type = 'index'").fetchall():
@@ -267,6 +267,10 @@ class Trial:
             depths[number] = depths.get(parent, -1) + 1
             lines.append("  " * depths[number] + hidden(str(detail)))
         return lines
+
+    def _used_pages(self) -> int:
+        """Without those that something which was dropped has left."""
+        return self._one("PRAGMA page_count") - self._one("PRAGMA freelist_count")
 
     def _one(self, statement: str) -> int:
         return int(self._copy.execute(statement).fetchone()[0])
