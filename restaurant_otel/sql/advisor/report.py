@@ -48,7 +48,7 @@ def _report(advice: Advice) -> str:
     cost = f"{_number(advice.before)} -> {_number(advice.after)}"
     lines = [
         f"Index advice for {advice.system} {advice.database or ''}".rstrip(),
-        f"{proven}; {len(advice.reads)} statements that read",
+        f"{proven}; statements that read: {len(advice.reads)}",
         "",
         f"Cost of the workload ({advice.unit}): {cost}, {advice.gain:.1%} less, writes included",
     ]

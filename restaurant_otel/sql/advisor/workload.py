@@ -73,7 +73,7 @@ def from_pg_stat_statements(connection: Any) -> list[Statement]:
     counted = text(
         "SELECT query, calls FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid "
         "WHERE d.datname = current_database() AND query ~* '^\\s*(select|with|insert|update|delete|/[*]|--)' "
-        "AND query !~* '(pg_stat_statements|pg_catalog|hypopg|restaurant-otel advise)' "
+        "AND query !~* '(pg_stat_statements|pg_catalog|pg_class|hypopg|restaurant-otel advise)' "
         "ORDER BY total_exec_time DESC LIMIT :most"
     )
     try:
