@@ -223,7 +223,8 @@ class Trial:
             for _ in range(WRITE_RUNS):
                 for present in least:  # by turns: what disturbs one disturbs the other
                     least[present] = min(least[present], self._update(index, rows, present))
-        except sqlite3.Error:
+        except sqlite3.Error as error:
+            self._patience.tell(error)
             return 0.0
         # An update changes two entries, but of one page, and that is most of it: measured, an insert costs as much.
         return (least[with_it] - least[without]) / len(rows) if rows else 0.0
@@ -232,6 +233,7 @@ class Trial:
         """The rowids of some rows, from all of the table."""
         known = self._rowids.get(name)
         if known is None:
+            self._patience.allow(STATEMENT_SECONDS)
             table = quoted_table(name, self._dialect)
             last = self._one(f"SELECT coalesce(max(rowid), 0) FROM {table}")  # noqa: S608 - a table's own name
             step = max(1, last // _WRITTEN)
