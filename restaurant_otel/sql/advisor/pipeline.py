@@ -1,8 +1,9 @@
 """From a workload to advice: the parts put together.
 
-access opens the database, read-only schema tells what it has workload tells what is asked of it reading understands
-that values finds values to try it with candidates thinks of indexes what-if one of postgresql, sqlite, heuristic:
-what each would change selection takes the best findings looks at what is there already
+`access` opens the database, read-only; `schema` tells what it has, and `workload` what is asked of it; `reading`
+understands that; `values` finds values to try it with; `candidates` thinks of indexes; one of `postgresql`, `sqlite`,
+`heuristic` says what each would change; `selection` takes the best; `findings` looks at what is there already; and
+`progress` tells how far all that is.
 """
 
 from __future__ import annotations
