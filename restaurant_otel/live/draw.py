@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any, Final
 
 from rich.cells import cell_len, set_cell_size
@@ -42,7 +43,8 @@ SORTS: Final = {"p": "p95", "m": "mean", "r": "rate", "e": "error_ratio", "c": "
 def draw(look: Look | None, view: View, columns: int, rows: int) -> list[Text]:
     """The screen."""
     if look is None:
-        lines = [Text(_printable(view.problem) or "looking…", style="red" if view.problem else "dim")]
+        told = wrap(_printable(view.problem), columns) or ["looking…"]
+        lines = [Text(line, style="red" if view.problem else "dim") for line in told]
     else:
         lines = _head(look, view, columns) + _components(look, columns)
         lines += [*_figures(look, columns), Text()]
@@ -69,9 +71,10 @@ def _head(look: Look, view: View, columns: int) -> list[Text]:
     state = "paused " if view.paused else ""
     right = Text(f"{state}{time.strftime('%H:%M:%S', time.localtime(look.at))}", style="dim")
     if view.problem:  # which needs the room, and the rest is old
-        left = Text(shown(look.service) or "app", style="bold")
         right = Text(_printable(view.problem), style="red")
-    gap = max(1, columns - left.cell_len - right.cell_len)
+        name = shown(look.service) or "app"
+        left = Text(name if cell_len(name) + right.cell_len < columns else "", style="bold")
+    gap = max(1 if left else 0, columns - left.cell_len - right.cell_len)
     score = Text.assemble(
         ("score ", "bold"),
         (f"{look.score:5.1f} " if look.score is not None else "    - ", f"bold {_colour(look.score)}"),
@@ -120,25 +123,31 @@ def _components(look: Look, columns: int) -> list[Text]:
 
 
 def _figures(look: Look, columns: int) -> list[Text]:
-    pairs = [
+    requests = [
         ("requests", f"{rate(look.request_rate)}/s"),
         ("errors", percent(look.error_ratio)),
         ("mean", seconds(look.mean)),
         ("p95", seconds(look.p95)),
         ("active", f"{look.active_requests:.0f}"),
+    ]
+    others = [
         ("queries", f"{rate(look.query_rate)}/s"),
         ("mean", seconds(look.query_mean)),
         ("cpu", percent(look.cpu)),
         ("memory", percent(look.memory)),
     ]
-    lines, line = [], Text()
+    together = _wrapped([*requests, *others], columns)
+    return together if len(together) == 1 else _wrapped(requests, columns) + _wrapped(others, columns)
+
+
+def _wrapped(pairs: Sequence[tuple[str, str]], columns: int) -> list[Text]:
+    lines = [Text()]
     for name, value in pairs:
-        cell = Text.assemble((f"{name} ", "dim"), f"{value}   ")
-        if line.cell_len + cell.cell_len > columns + 3:
-            lines.append(line)
-            line = Text()
-        line.append_text(cell)
-    return [*lines, line]
+        cell = Text.assemble((f"{name} ", "dim"), value)
+        if lines[-1] and lines[-1].cell_len + 3 + cell.cell_len > columns:
+            lines.append(Text())
+        lines[-1].append_text(Text.assemble("   " if lines[-1] else "", cell))
+    return lines
 
 
 # --- tables ------------------------------------------------------------------------------------------

@@ -199,4 +199,5 @@ def get(url: str, token: str | None, accept: str = "text/plain, application/json
         meaning = _MEANINGS.get(error.code, error.reason)
         raise AwayError(f"{url} answers {error.code}: {meaning}") from None
     except (URLError, OSError, HTTPException, ValueError) as error:
-        raise AwayError(f"{url} does not answer: {getattr(error, 'reason', error)}") from None
+        reason = getattr(error, "reason", error)
+        raise AwayError(f"{url} does not answer: {getattr(reason, 'strerror', None) or reason}") from None

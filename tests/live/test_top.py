@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -103,6 +104,26 @@ def test_routes_are_seen_at_80_by_24_and_queries_beside_them_at_200_by_60() -> N
     assert "menu0" in small
     large = [line.plain for line in draw(shown, View(), 200, 60)]
     assert any("GET /r29" in line and "SELECT t0" in line for line in large)
+
+
+def test_figures_are_told_whole_and_what_is_wrong_comes_before_the_name() -> None:
+    for columns in (60, 72, 78, 80, 200):
+        lines = [line.plain for line in draw(look([]), View(), columns, 40)]
+        figures = "\n".join(line for line in lines if "requests" in line or "queries" in line)
+        assert re.search(r"requests 12.0/s   errors 1.0%   mean", figures)
+        assert re.search(r"^(.*   )?queries 40.0/s   mean 10.0 ms", figures, re.MULTILINE)
+        assert "…" not in figures
+    problem = "http://shop.example.org:8000/metrics does not answer: Connection refused"
+    away = draw(look([], service="a-service-of-a-long-name"), View(problem=problem), 80, 24)
+    assert away[0].plain.strip() == problem
+    away = draw(look([], service="shop"), View(problem=problem), 80, 24)
+    assert away[0].plain.split() == ["shop", *problem.split()]
+
+
+def test_what_is_wrong_from_the_start_is_told_whole() -> None:
+    problem = "http://shop.example.org:8000/-/performance/score answers 401: it wants a token: --token"
+    told = [line.plain for line in draw(None, View(problem=problem), 60, 24)]
+    assert " ".join(told[:2]) == problem
 
 
 def test_long_routes_are_told_apart_by_their_ends() -> None:
