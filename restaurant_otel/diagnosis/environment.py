@@ -28,6 +28,8 @@ def check_settings(patient: Patient) -> Iterator[Finding]:
         settings = Settings.resolve(dict(patient.environ))
     except SettingsError as error:
         message = str(error).removeprefix("restaurant-otel: ")
+        if "Did you mean" in message:  # then all other names are no help
+            message = message.partition(" Allowed: ")[0]
         yield Finding("settings", "fault", f"The app does not start: {message}", "Correct the variable.")
         return
     if settings.admin is not None:

@@ -39,7 +39,7 @@ def check_collector(patient: Patient) -> Iterator[Finding]:
             yield Finding(
                 "endpoint",
                 "fault",
-                f"Nobody answers at {endpoint} ({name}): {error}.",
+                f"Nobody answers at {endpoint} ({name}): {error.strerror or error}.",
                 "Start the collector, or correct the variable; in a container, localhost is the container.",
             )
 
@@ -57,7 +57,8 @@ def check_metrics(patient: Patient, now: Callable[[], float] = time.time) -> Ite
         return
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
-        yield Finding("app", "fault", f"{url} does not answer: {reason}.", "Is the app running, and there?")
+        why = getattr(reason, "strerror", None) or reason
+        yield Finding("app", "fault", f"{url} does not answer: {why}.", "Is the app running, and there?")
         return
     yield from _check_clock(url, date, now())
     try:

@@ -228,6 +228,16 @@ def test_for_people_it_says_what_to_do(
     assert "Take the variable away." in shown
 
 
+def test_for_people_it_says_no_more_than_helps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RESTAURANT_OTEL_METRIC_PATH", "/m")
+    assert main(["doctor", "--url", f"http://127.0.0.1:{free_port()}"]) == 1
+    shown = capsys.readouterr().out
+    assert "Did you mean 'RESTAURANT_OTEL_METRICS_PATH'?\n" in shown
+    assert "does not answer: Connection refused.\n" in shown
+
+
 def test_a_port_that_says_nothing_is_not_waited_for(diagnose: Diagnose) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert diagnose("--url", f"http://127.0.0.1:{silent.getsockname()[1]}") == ["app"]
