@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isfinite
 from typing import Any, Final, Protocol
 
 from restaurant_otel import forks
@@ -399,7 +400,7 @@ def _token(authorization: Sequence[bytes]) -> str:
 
 def _seconds(claims: Mapping[str, Any], name: str, otherwise: float | None = None) -> float:
     value = claims.get(name, otherwise)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
         raise ValueError(name)
     return float(value)
 

@@ -192,6 +192,23 @@ BAD: dict[str, tuple[Callable[[], str | bytes], str]] = {
         lambda: by_hand(_HEADER, claims(exp=float("nan")), SECRET.encode()),
         "malformed",
     ),
+    "expires never, in a number": (
+        lambda: by_hand(_HEADER, claims(exp=float("inf")), SECRET.encode()),
+        "malformed",
+    ),
+    "a payload as it stands": (
+        lambda: by_hand({**_HEADER, "b64": False}, claims(), SECRET.encode()),
+        "malformed",
+    ),
+    "a token in a token": (lambda: _signed_text(token().encode()), "malformed"),
+    "a key id that is a path, and an empty key": (
+        lambda: by_hand({**_HEADER, "kid": "../../../../dev/null"}, claims(), b""),
+        "signature",
+    ),
+    "a key of its own": (
+        lambda: by_hand({**_HEADER, "jwk": {"kty": "oct", "k": b64(b"0" * 32)}}, claims(), b"0" * 32),
+        "signature",
+    ),
     "expires at true": (lambda: by_hand(_HEADER, claims(exp=True), SECRET.encode()), "malformed"),
     "from the future": (lambda: token(iat=_now() + 600), "not_yet_valid"),
     "not valid yet": (lambda: token(nbf=_now() + 600), "not_yet_valid"),
