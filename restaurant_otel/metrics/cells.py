@@ -40,6 +40,9 @@ RECORDS_SHIFT: Final = 10
 RECORDS: Final = 1 << RECORDS_SHIFT
 """Exemplar records in a block, its head included: all exemplar blocks are equal, so a number finds its block."""
 
+EXEMPLAR_SECONDS: Final = 1.0
+"""How often a series should take an ordinary exemplar. Prometheus reads them every few seconds."""
+
 _pack_body = EXEMPLAR_BODY.pack
 _pack_sealed_into = EXEMPLAR_SEALED.pack_into
 
@@ -251,15 +254,50 @@ def take_off_and_record(
     block.view[third.at - 1] += z
 
 
-def record_in_both(first: HistogramCell, second: HistogramCell, value: float) -> None:
-    """`first.record(value)`, `second.record(value)`, for plain cells with equal bounds, in two thirds of the time."""
-    i = bisect_left(first.bounds, value)  # the only call comes first
-    block = first.block
-    block.counts[first.at + i] += 1
-    block.view[first.at - 1] += value
-    block = second.block
-    block.counts[second.at + i] += 1
-    block.view[second.at - 1] += value
+class Pair:
+    """Two histograms that count the same values. Any thread."""
+
+    __slots__ = ("first", "second")
+
+    def __init__(self, first: HistogramCell, second: HistogramCell) -> None:
+        self.first = first
+        self.second = second
+
+    def record(self, value: float) -> None:
+        """Count `value` in both."""
+        self.first.record(value)
+        self.second.record(value)
+
+
+class Neighbours(Pair):
+    """The same for plain cells with equal bounds in one block, in half the time: it knows where they count."""
+
+    __slots__ = ("at", "block", "bounds", "second_at", "second_sum", "sum")
+
+    def __init__(self, first: HistogramCell, second: HistogramCell) -> None:
+        super().__init__(first, second)
+        self.bounds = first.bounds
+        self.block = first.block
+        self.at, self.sum = first.at, first.at - 1
+        self.second_at, self.second_sum = second.at, second.at - 1
+
+    def record(self, value: float) -> None:
+        """Count `value` in both."""
+        i = bisect_left(self.bounds, value)  # the only call comes first
+        block = self.block
+        counts = block.counts
+        counts[self.at + i] += 1
+        counts[self.second_at + i] += 1
+        view = block.view
+        view[self.sum] += value
+        view[self.second_sum] += value
+
+
+def pair(first: HistogramCell, second: HistogramCell) -> Pair:
+    """Both as one that records in both."""
+    if are_plain(first, second) and first.bounds == second.bounds and first.block is second.block:
+        return Neighbours(first, second)
+    return Pair(first, second)
 
 
 # --- without a global interpreter lock ---------------------------------------------------------------

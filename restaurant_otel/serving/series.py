@@ -22,12 +22,10 @@ from restaurant_otel.conventions import (
 )
 from restaurant_otel.errors import survived
 from restaurant_otel.metrics import CounterCell, HistogramCell, registry
-from restaurant_otel.metrics.cells import are_plain
+from restaurant_otel.metrics.cells import EXEMPLAR_SECONDS, are_plain
 from restaurant_otel.serving.headers import is_html
 
 _SERIES_REMEMBERED: Final = 20_000
-EXEMPLAR_SECONDS: Final = 1.0
-"""How often a series takes an exemplar of an ordinary request. Prometheus reads them every few seconds."""
 
 SeriesKey = tuple[str | None, int | None, str | None]
 """Route, status, and ``error.type``; None where there is none."""

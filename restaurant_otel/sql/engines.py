@@ -7,18 +7,18 @@ the next execution costs a look into a dict. `observation.py` says when queries 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, Final
 from urllib.parse import quote
 
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from opentelemetry.trace import Span, SpanContext
+from opentelemetry.trace import Span
 
 from restaurant_otel import identity
 from restaurant_otel.current import enter, leave, present
 from restaurant_otel.errors import survived
-from restaurant_otel.sql import databases, lexing, repeats, slow, statements, stock
+from restaurant_otel.sql import databases, lexing, slow, statements, stock
 from restaurant_otel.sql.keeper import Keeper
 from restaurant_otel.sql.options import Options
 from restaurant_otel.sql.series import Known
@@ -39,7 +39,7 @@ def _suppressing() -> tuple[str, ...]:
         leave(token)
 
 
-SUPPRESSING: Final = _suppressing()
+SUPPRESSING: Final = frozenset(_suppressing())
 """What a context within which there shall be no telemetry holds: `is_instrumentation_enabled` takes 0.6 us to look."""
 
 
@@ -67,6 +67,12 @@ class ObservedEngine:
         self.recent: dict[str, Known] = {}
         self._older: dict[str, Known] = {}
         self._comments: dict[str | None, str] = {}
+        # SQLAlchemy's collection for a dialect that nobody listens to by itself shows those who listen to all: their
+        # number tells if we are alone, as long as it is the collection asked. (Its own `len` is a Python function.)
+        # Without such a list we never know that we are.
+        self.shared = dialect.dispatch.do_execute
+        by_itself = getattr(self.shared, "listeners", None) != ()
+        self.listeners: Sized = () if by_itself else getattr(self.shared, "parent_listeners", ())
 
     def start_span(
         self,
@@ -100,32 +106,24 @@ class ObservedEngine:
             survived("sql", error)
             return None
 
-    def ended(
+    def failed(
         self,
         known: Known,
         request: Any,
         route: str | None,
         span: Span | None,
-        began: float,
         duration: float,
         statement: str,
         parameters: Any,
         context: Any,
-        succeeded: bool,
     ) -> None:
-        """A query of `request`, or a slow one, has ended. Never raises."""
-        options = self.options
+        """A query has failed. Never raises."""
         try:
             if request is not None:
                 request.add_timing("db", duration)
-                if known.reads and options.repeats:
-                    repeats.count(
-                        known, request, route, began, duration, context, options.repeats, self.keeper
-                    )
-            if duration >= options.slow_seconds:
-                trace = span.get_span_context() if span is not None else None
-                self._slow(known, route, duration, trace, statement, parameters, context, succeeded)
-        except Exception as error:  # noqa: BLE001 - the query has its result, whatever we make of it
+            if duration >= self.options.slow_seconds:
+                self.slow(known, route, duration, span, statement, parameters, context, False)
+        except Exception as error:  # noqa: BLE001 - the app gets the query's own error
             survived("sql", error)
 
     def commented(self, statement: str, route: str | None) -> str:
@@ -152,22 +150,24 @@ class ObservedEngine:
                 self._comments[route] = made
         return made
 
-    def _slow(
+    def slow(
         self,
         known: Known,
         route: str | None,
         seconds: float,
-        span: SpanContext | None,
+        span: Span | None,
         statement: str,
         parameters: Any,
         context: Any,
         succeeded: bool,
     ) -> None:
+        """A query took longer than its objective."""
+        trace = span.get_span_context() if span is not None else None
         if known.reads and succeeded and self.options.plans:
             question = slow.Question(statement, parameters, context.root_connection.engine)
         else:
             question = None
-        slow.keep(known, route, seconds, span, question, self.keeper)
+        slow.keep(known, route, seconds, trace, question, self.keeper)
 
     def known(self, statement: str, context: Any, batch: bool = False) -> Known:
         """What is known of a statement; read if it is new. `batch`: it is executed for several sets of parameters."""

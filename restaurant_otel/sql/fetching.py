@@ -1,8 +1,8 @@
 """The fetching of rows, timed and counted: a strategy that stands in for SQLAlchemy's own.
 
 SQLAlchemy hands a result's rows out through a strategy. For a SELECT whose rows it would fetch in the plainest way,
-`queries.py` puts one of these in its place. `Fetching` is made once for a statement and a route and has no state: all
-rows at once need none. Only for a result that is fetched piece by piece does it make a `Piecewise`, which adds up
+`observation.py` puts one of these in its place. `Fetching` is made once for a statement and a route and has no state:
+all rows at once need none. Only for a result that is fetched piece by piece does it make a `Piecewise`, which adds up
 until the last row. Results that SQLAlchemy buffers or streams keep the strategy that does so, and are not timed.
 """
 
@@ -14,14 +14,14 @@ from typing import Any
 from restaurant_otel.metrics.cells import CounterCell, HistogramCell
 
 _Strategy: Any = object
-usual: Any = None
+USUAL: Any = None
 """The strategy that is replaced; None where SQLAlchemy keeps it elsewhere, and fetching is not timed."""
 try:
     from sqlalchemy.engine import cursor as _cursors
     from sqlalchemy.engine.default import DefaultExecutionContext
 
     if hasattr(DefaultExecutionContext, "_is_server_side"):
-        usual, _Strategy = _cursors._DEFAULT_FETCH, _cursors.CursorFetchStrategy
+        USUAL, _Strategy = _cursors._DEFAULT_FETCH, _cursors.CursorFetchStrategy
 except (ImportError, AttributeError):
     pass
 
@@ -116,12 +116,12 @@ class Piecewise(_Strategy):  # type: ignore[misc]
     def soft_close(self, result: Any, dbapi_cursor: Any) -> None:
         """The last row was fetched, or no more are wanted."""
         self._fetched()
-        usual.soft_close(result, dbapi_cursor)
+        USUAL.soft_close(result, dbapi_cursor)
 
     def hard_close(self, result: Any, dbapi_cursor: Any) -> None:
         """The same, and the result is of no further use."""
         self._fetched()
-        usual.hard_close(result, dbapi_cursor)
+        USUAL.hard_close(result, dbapi_cursor)
 
     def _fetched(self) -> None:
         if self._seconds:

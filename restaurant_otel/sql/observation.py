@@ -22,9 +22,9 @@ from sqlalchemy.engine import Engine
 
 from restaurant_otel.current import REQUEST_KEY, present
 from restaurant_otel.errors import survived
-from restaurant_otel.metrics.cells import record_in_both
-from restaurant_otel.sql import fetching, queries
+from restaurant_otel.sql import queries, repeats
 from restaurant_otel.sql.engines import SUPPRESSING, ObservedEngine
+from restaurant_otel.sql.fetching import USUAL
 from restaurant_otel.sql.keeper import Keeper
 from restaurant_otel.sql.options import Options
 from restaurant_otel.sql.pools import Pools
@@ -57,6 +57,7 @@ class Observation:
         # By the identity of the dialect, which an engine shares with those derived from it, and only they.
         self._engines: dict[int, ObservedEngine] = {}
         self._slow = self._options.slow_seconds
+        self._repeats = self._options.repeats
         self._listeners: Final[dict[str, Callable[..., bool]]] = {
             EXECUTE: self._do_execute,
             MANY: self._do_executemany,
@@ -81,11 +82,12 @@ class Observation:
         """Judge queries by these from now on."""
         self._options = options
         self._slow = options.slow_seconds
+        self._repeats = options.repeats
         for engine in list(self._engines.values()):
             engine.options = options
 
     # One function from a query's beginning to its end, and nothing kept in between but its variables: calls and
-    # objects for the steps cost a sixth more.
+    # objects for the steps cost a sixth more. A query passes here with cold caches: what it touches is what it costs.
     def _do_execute(
         self, cursor: Any, statement: str, parameters: Any, context: Any, way: str = EXECUTE
     ) -> bool:
@@ -97,21 +99,21 @@ class Observation:
             current = present()
             if current:
                 # Suppression (an exporter that writes to a database, say) means no telemetry of any kind.
-                for key in SUPPRESSING:
-                    if current.get(key):
-                        return False
+                if not SUPPRESSING.isdisjoint(current) and any(current.get(key) for key in SUPPRESSING):
+                    return False
                 request = current.get(REQUEST_KEY)
                 if request is not None:
                     route = request.route  # type: ignore[attr-defined]
-            if way is MANY and len(parameters) > 1:
-                known = engine.known(statement, context, batch=True)
-            else:
+            if way is EXECUTE:
+                alone = dialect.dispatch.do_execute is engine.shared and len(engine.listeners) == 1
                 try:
                     known = engine.recent[statement]
                 except KeyError:
                     known = engine.known(statement, context)
+            else:
+                alone = False
+                known = engine.known(statement, context, batch=way is MANY and len(parameters) > 1)
             asked = engine.commented(statement, route) if self._comments else statement
-            alone = way is EXECUTE and len(dialect.dispatch.do_execute) == 1
             if self._find_tracer is not None:
                 spans = self._spans or self._look_for_tracer()
                 # Ours begins last, so that nothing can come between it and its end.
@@ -131,43 +133,40 @@ class Observation:
         except BaseException as error:
             duration = perf_counter() - began
             queries.failed(error, known, route, span, duration)
-            if request is not None or duration >= self._slow:
-                engine.ended(
-                    known, request, route, span, began, duration, statement, parameters, context, False
-                )
+            engine.failed(known, request, route, span, duration, statement, parameters, context)
             raise
         duration = perf_counter() - began
         try:
-            series = known.series.get(route) or known.open(route)
-            strategy = series.fetching
+            try:
+                series = known.series[route]
+            except KeyError:
+                series = known.open(route)
+            if span is None:
+                series.durations.record(duration)
             if known.reads:
+                strategy = series.fetching
                 rows = getattr(cursor, "rowcount", None)
                 if rows is not None and 0 <= rows < MOST_ROWS:
                     strategy = series.fetching_known_rows
                     series.rows.add(rows)
                     if span is not None:
                         queries.set_rows(span, rows)
+                if (
+                    context.cursor_fetch_strategy is USUAL
+                    # It is the context's own, and not one on its behalf, such as a sequence's: then there may be none.
+                    and statement is getattr(context, "statement", None)
+                    and not context._is_server_side
+                    and not context.execution_options.get("stream_results")
+                ):
+                    context.cursor_fetch_strategy = strategy
             if span is not None:
-                queries.succeeded(known, series, span, duration)
-            elif series.plain:
-                record_in_both(series.duration, series.by_statement, duration)
-            else:
-                series.duration.record(duration)
-                series.by_statement.record(duration)
-            if (
-                known.reads
-                and context.cursor_fetch_strategy is fetching.usual
-                and cursor is context.cursor
-                # It is the context's own, and not one on its behalf, such as a sequence's.
-                and statement is getattr(context, "statement", None)
-                and not context._is_server_side
-                and not context.execution_options.get("stream_results")
-            ):
-                context.cursor_fetch_strategy = strategy
-            if request is not None or duration >= self._slow:
-                engine.ended(
-                    known, request, route, span, began, duration, statement, parameters, context, True
-                )
+                queries.succeeded(known, series, span, began, duration)
+            if request is not None:
+                request.add_timing("db", duration)  # type: ignore[attr-defined]
+                if known.reads and self._repeats:
+                    repeats.count(known, request, route, began, duration, context, self._repeats, self.keeper)
+            if duration >= self._slow:
+                engine.slow(known, route, duration, span, statement, parameters, context, True)
         except Exception as error:  # noqa: BLE001 - whatever a span processor of the host raises
             survived("sql", error)
         return True

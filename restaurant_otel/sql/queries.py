@@ -18,14 +18,13 @@ from restaurant_otel.sql.spans import QuerySpan
 _NOTHING: Final[dict[str, Any]] = {}
 
 
-def succeeded(known: Known, series: Series, span: Span, duration: float) -> None:
-    """Count a query that has a span, and end that. Never raises."""
-    series.by_statement.record(duration)
+def succeeded(known: Known, series: Series, span: Span, began: float, duration: float) -> None:
+    """Count a query that has a span and began at `began` (`perf_counter`), and end the span. Never raises."""
     identity = span.get_span_context()
     if identity.trace_flags & 1:
-        series.duration.record_with_exemplar(duration, identity.trace_id, identity.span_id)
+        series.record_sampled(duration, began + duration, identity)
     else:
-        series.duration.record(duration)
+        series.durations.record(duration)
     try:
         _end(span, known)
     except Exception as ours:  # noqa: BLE001 - whatever a span processor of the host raises

@@ -136,7 +136,7 @@ def between(function: Callable[..., object], first: str, last: str) -> list[str]
         (HistogramCell.record, "BINARY_SUBSCR", "STORE_SUBSCR"),
         (HistogramCell.record_with_exemplar, "BINARY_SUBSCR", "STORE_SUBSCR"),
         (cells.take_off_and_record, "BINARY_SUBSCR", "STORE_SUBSCR"),
-        (cells.record_in_both, "BINARY_SUBSCR", "STORE_SUBSCR"),
+        (cells.Neighbours.record, "BINARY_SUBSCR", "STORE_SUBSCR"),
         (GaugeCell.set, "STORE_SUBSCR", "STORE_SUBSCR"),
         (move, "STORE_SUBSCR", "STORE_ATTR"),
     ],
@@ -194,6 +194,28 @@ def test_threads_lose_no_count() -> None:
     found = histogram(registry, WAIT)
     assert found.count == 24_000
     assert found.sum == 4 * (1667 * 0.25 + 1667 * 1.0 + 1666 * 16.0 + 1000 * 0.25)
+
+
+STAY = Metric("shop.stay", "s", Kind.HISTOGRAM, "Time until paid.", (), WAIT.bounds)
+LINGER = Metric("shop.linger", "s", Kind.HISTOGRAM, "Time until gone.", (), (1.0, 2.0, 20.0))
+
+
+@pytest.mark.usefixtures("kinds")
+@pytest.mark.parametrize("other", [STAY, LINGER], ids=["equal bounds", "bounds of its own"])
+def test_a_pair_counts_in_both(other: Metric) -> None:
+    registry = Registry()
+    first, second = registry.histogram(WAIT).bind(), registry.histogram(other).bind()
+    both = cells.pair(first, second)
+    assert isinstance(both, cells.Neighbours) is (cells.are_plain(first) and other is STAY)
+
+    def work(_: int) -> None:
+        for turn in range(3000):
+            both.record((0.25, 1.0, 16.0)[turn % 3])
+
+    hammer(work)
+    assert histogram(registry, WAIT).counts == [4000, 4000, 4000]
+    assert histogram(registry, other).counts == ([4000, 4000, 4000] if other is STAY else [8000, 0, 4000, 0])
+    assert histogram(registry, WAIT).sum == histogram(registry, other).sum == 4000 * 17.25
 
 
 @pytest.mark.usefixtures("kinds")

@@ -16,6 +16,7 @@ from sqlalchemy import orm
 from restaurant_otel import sql
 from restaurant_otel.sql import engines, fetching
 from restaurant_otel.sql.book import QueryEntry, query_book, repeated_queries, slow_queries
+from restaurant_otel.sql.keeper import Keeper
 from tests.sql.conftest import (
     PASSWORD,
     Database,
@@ -100,7 +101,10 @@ def test_this_is_the_version_that_was_asked_for():
 
 
 def test_nothing_that_we_lean_on_is_missing():
-    assert fetching.usual is not None, "fetching would not be timed"
+    assert fetching.USUAL is not None, "fetching would not be timed"
+    engine = sa.create_engine("sqlite://")
+    ours = engines.ObservedEngine(engine.dialect, lambda: None, False, sql.Options(), Keeper(lambda: None))
+    assert list(ours.listeners) == list(engine.dialect.dispatch.do_execute), "we would never be alone"
 
 
 def test_spans_and_counts(database: Database, told: Told):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import httpx
@@ -264,6 +265,20 @@ def test_the_trace_is_kept_as_an_exemplar(database: Database, told: Told, added:
         "trace_id": f"{span.context.trace_id:032x}",
         "span_id": f"{span.context.span_id:016x}",
     } in exemplars
+
+
+def test_a_slow_query_leaves_its_exemplar_whatever_came_just_before(told: Told, added: Callable):
+    engine = sa.create_engine("sqlite://")
+    with engine.connect() as connection:
+        connection.connection.driver_connection.create_function("rest", 1, time.sleep)
+        for seconds in (0, 0, 0.06, 0):
+            connection.execute(sa.text("SELECT rest(:seconds)"), {"seconds": seconds})
+    traces = [f"{span.context.trace_id:032x}" for span in told.spans]
+    held = [
+        value["trace_id"] for (name, _), value in added().exemplars.items() if name.startswith("db_client_")
+    ]
+    assert traces[2] in held
+    assert traces[3] not in held
 
 
 def test_queries_are_counted_when_nothing_is_sampled(database: Database, told: Told):
