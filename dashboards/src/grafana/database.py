@@ -172,7 +172,7 @@ _REPEATED: Final = table_panel(
             link=to("restaurant-api", "This route", route="${__value.raw:percentencode}"),
             wrap=True,
         ),
-        Label("Relationship or statement", "restaurant_db_relationship", wrap=True),
+        Label("What is repeated", "restaurant_db_relationship", width=165, wrap=True),
     ],
     [
         Column(

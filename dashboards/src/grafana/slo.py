@@ -83,7 +83,7 @@ _BARS: Final = (
 )
 _TABLE: Final = table_panel(
     "Burn rates",
-    [Label("Job", "job", width=110), Label("Objective", "slo", width=100)],
+    [Label("Job", "job", width=110), Label("Objective", "slo")],
     [
         Column("Target", f"service_slo:target:ratio{{{_SLO}}}", "percentunit", decimals=2, width=90),
         *(
