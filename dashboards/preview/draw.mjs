@@ -92,6 +92,11 @@ async function serve({ js, css }) {
   return server;
 }
 
+/** How many tables have no rows in the page. */
+function bareTables() {
+  return [...document.querySelectorAll("[data-table]")].filter((table) => !table.querySelector('[role="row"]')).length;
+}
+
 /** Wait until the page has not changed for a second, at most twenty. */
 async function settled(page) {
   let before = -1;
@@ -141,6 +146,12 @@ try {
       const height = await page.evaluate(() => document.documentElement.scrollHeight);
       await page.setViewport({ width, height, deviceScaleFactor: 1 });
       await settled(page);
+      // A table that was measured too early draws nothing until its size changes.
+      for (let turn = 0; turn < 3 && (await page.evaluate(bareTables)); turn += 1) {
+        for (const by of [-2, 0]) await page.setViewport({ width: width + by, height, deviceScaleFactor: 1 });
+        await settled(page);
+      }
+      if (await page.evaluate(bareTables)) { failures += 1; console.error(`${dashboard.uid}: a table is not drawn`); }
       const empty = await page.evaluate(() => window.emptyPanels ?? []);
       const picture = path.join(options.out, `${dashboard.uid}-${width}.png`);
       await page.screenshot({ path: picture, fullPage: true });

@@ -180,6 +180,7 @@ function Graph({ panel, ready, width, height }) {
 function Table({ panel, ready, width, height }) {
   const { options, fieldConfig } = panel;
   return (
+    <div data-table style={{ display: "contents" }}>
     <PanelContextProvider value={{ eventsScope: "", eventBus: { publish() {}, subscribe() {}, getStream: () => ({ subscribe() {} }) }, canExecuteActions: () => true }}>
     <TableNG
       data={ready.frames[0]} width={width} height={height} noHeader={options.showHeader === false} cellHeight={options.cellHeight}
@@ -188,6 +189,7 @@ function Table({ panel, ready, width, height }) {
       getActions={(_frame, field) => (field.config.actions ?? []).map((action) => ({ title: action.title, style: action.style, onClick: () => {}, confirmation: () => action.confirmation }))}
     />
     </PanelContextProvider>
+    </div>
   );
 }
 

@@ -135,7 +135,7 @@ _TABLE: Final = table_panel(
         )
     ],
     [
-        Column("Requests", _BY_ROUTE, "reqps", width=100),
+        Column("Requests", _BY_ROUTE, "reqps", width=115),
         Column(
             "Failed",
             ratio(total(HTTP, "http_route", _ROUTE, FAILED, end="_count"), _BY_ROUTE),

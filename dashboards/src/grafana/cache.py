@@ -121,7 +121,7 @@ _GROUPS: Final = table_panel(
             decimals=0,
             width=160,
         ),
-        Column("Misses", total(catalog.CACHE_MISSES, f"{_NAME}, {_GROUP}"), "ops", width=90),
+        Column("Misses", total(catalog.CACHE_MISSES, f"{_NAME}, {_GROUP}"), "ops", width=110),
         Column(
             "Made in",
             f"{total(catalog.CACHE_LOAD_DURATION, f'{_NAME}, {_GROUP}', end='_sum')} /"
