@@ -11,6 +11,7 @@ from restaurant_otel.rules.options import Options, number
 from restaurant_otel.rules.performance import COMPONENT, routes_of
 
 # --- error budgets ----------------------------------------------------------------------------------------
+
 BURNS: Final = (
     (14.4, "1h", "5m", CRITICAL, "2m"),
     (6.0, "6h", "30m", CRITICAL, "15m"),
@@ -55,6 +56,7 @@ def _lasts(factor: float) -> str:
 
 
 # --- components of the score ------------------------------------------------------------------------------
+
 _COMPONENTS: Final = {
     "errors": ("ErrorRatioHigh", "api", "high-error-ratio", "requests to {service} fail"),
     "api": ("RequestsSlow", "api", "slow-requests", "requests to {service} are slow"),

@@ -34,8 +34,8 @@ def database(o: Options) -> Iterator[Alert]:
         "service_pool:db_connections:utilization >= 0.9",
         "5m",
         f"{{service}} uses nearly all connections of the pool {pool}",
-        f"{PERCENT} of the connections of {pool} in {{service}} are in use. When all are, "
-        "requests wait, and then fail.",
+        f"{PERCENT} of the connections of {pool} are in use on the fullest instance of {{service}}. When all are, "
+        "its requests wait, and then fail.",
     )
     yield Alert(
         "PoolExhausted",
@@ -54,9 +54,8 @@ def cache(o: Options) -> Iterator[Alert]:
     """Of caches and their Redis."""
     cache = where("restaurant_cache_name")
     by = o.labels("restaurant_cache_name")
-    breaker = (
-        f"max_over_time({o.series(name_of(catalog.CACHE_BREAKER))}[{o.time('1m')}])"  # probes in between
-    )
+    state = o.series(name_of(catalog.CACHE_BREAKER))
+    breaker = f"max_over_time({state}[{o.time('1m')}])"  # it probes now and then, and is as open as before
     yield Alert(
         "RedisAway",
         WARNING,
