@@ -78,7 +78,6 @@ NONE: tuple[str, ...] = ()
         ("CAST(visits AS VARCHAR(9)) = '7'", NONE),
         # an order that is the primary key's already
         ("visits > :visits ORDER BY id LIMIT 10", NONE),
-        ("city = :city ORDER BY seen LIMIT 10", ("guests(city, seen)",)),
         ("email = :email ORDER BY seen LIMIT 10", ("guests(email)",)),
     ],
 )
@@ -97,6 +96,9 @@ def test_an_order_with_a_limit_is_served_and_one_of_all_rows_is_not(hotel: Bench
     both = "SELECT * FROM guests ORDER BY city, seen DESC LIMIT 10"
     assert hotel.advised(both) == ["guests(city, seen DESC)"]
     assert hotel.advised("SELECT * FROM guests ORDER BY seen") == []
+    # A third of the guests are of any city: to read them in order until ten are found is nearly as quick.
+    (some,) = hotel.advised("SELECT * FROM guests WHERE city = :city ORDER BY seen LIMIT 10")
+    assert some in ("guests(city, seen)", "guests(seen)")
 
 
 def test_an_order_is_served_only_with_its_nulls_where_the_index_has_them(hotel: Bench) -> None:
