@@ -11,8 +11,17 @@ from dashboards.src.__main__ import ROOT
 from restaurant_otel.cli import main
 
 
-def test_exported_as_shipped_unless_told_otherwise(tmp_path: Path) -> None:
+def test_exported_as_shipped_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["rules", "export", str(tmp_path)]) == 0
+    assert "say where Grafana is with --grafana-url" in capsys.readouterr().err
+    monkeypatch.setenv("GRAFANA_URL", "https://grafana")
+    assert main(["rules", "export", str(tmp_path / "other")]) == 0
+    assert capsys.readouterr().err == ""
+    alerts = (tmp_path / "other/prometheus/alerts.yml").read_text()
+    assert "https://grafana/d/restaurant-runbooks?viewPanel=" in alerts
+    assert "localhost" not in alerts
     for name in ("prometheus/recording.yml", "prometheus/alerts.yml", "alertmanager/alertmanager.yml"):
         assert (tmp_path / name).read_text() == (ROOT / name).read_text()
 
