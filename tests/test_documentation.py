@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import restaurant_otel
-from restaurant_otel import catalog
+from restaurant_otel import catalog, cli
 from restaurant_otel.rules import recording
 from restaurant_otel.rules.options import Options
 from restaurant_otel.settings import PROCESS_VARIABLES, Settings, env_names
@@ -245,6 +245,29 @@ def test_every_command_exists(block: Block) -> None:
             or in_project.is_file()
             or shutil.which(command, path=str(Path(sys.executable).parent)) is not None
         ), line
+
+
+BOARDS = [
+    ROOT / "dashboards" / "grafana" / "dashboards",
+    ROOT / "dashboards" / "grafana" / "v2",
+]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, *RUNBOOKS, *(file for folder in BOARDS for file in sorted(folder.glob("*.json")))],
+    ids=lambda page: f"{page.parent.name}/{page.name}",
+)
+def test_our_commands_are_named_with_the_options_that_they_have(page: Path) -> None:
+    text = page.read_text().replace("\\\n", " ").replace("\\n", "\n")
+    for name, rest in re.findall(r"(?<![\w/.-])restaurant-otel ([a-z]+)\b([^`|\n]*)", text):
+        if name not in cli.COMMANDS:
+            continue  # prose
+        command = cli.load(name)
+        part = next((word for word in rest.split() if not word.startswith("-")), "")
+        command = getattr(command, "commands", {}).get(part, command)
+        known = {"--help", *(option for each in command.params for option in each.opts + each.secondary_opts)}
+        assert set(re.findall(r"(?<!\S)--[a-z-]+", rest)) - known == set(), f"{name}{rest}"
 
 
 # --- links -------------------------------------------------------------------------------------------

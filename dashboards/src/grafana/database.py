@@ -306,7 +306,7 @@ _POOLS: Final = (
 )
 _ADVICE: Final = text_panel(
     "Advice",
-    "Which index would help, and what it would cost:\n\n`restaurant-otel advise --url DATABASE_URL`\n\n"
+    "Which index would help, and what it would cost:\n\n`restaurant-otel advise --database-url URL`\n\n"
     "It reads the statements from the app, asks the database's own planner, and changes nothing."
     "\n\nWhat one request does is in its trace: choose a route on the API dashboard, then a dot.",
     description="Where the advice on indexes comes from.",
