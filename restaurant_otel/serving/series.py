@@ -22,7 +22,7 @@ from restaurant_otel.conventions import (
 )
 from restaurant_otel.errors import survived
 from restaurant_otel.metrics import CounterCell, HistogramCell, registry
-from restaurant_otel.metrics.cells import EXEMPLAR_SECONDS, are_plain
+from restaurant_otel.metrics.cells import Sampled, are_plain
 from restaurant_otel.serving.headers import is_html
 
 _SERIES_REMEMBERED: Final = 20_000
@@ -34,23 +34,22 @@ Headers = Iterable[tuple[Any, Any]]
 """A response's, as the app gave them."""
 
 
-class Series:
+class Series(Sampled):
     """One kind of finished request: its cells, and what its spans have in common."""
 
     __slots__ = (
         "attributes",
         "duration",
-        "exemplar_due",
         "failed",
         "name",
         "plain",
         "request_size",
         "response_size",
-        "slowest",
         "time_to_first_byte",
     )
 
     def __init__(self, line: RequestLine, route: str | None, status: int | None, problem: str | None) -> None:
+        super().__init__()
         cells = registry()
         labels = (line.method, route, status, line.scheme, line.version, problem)
         self.duration: HistogramCell = cells.histogram(catalog.HTTP_SERVER_REQUEST_DURATION).bind(*labels)
@@ -67,22 +66,13 @@ class Series:
         self.name = line.name if route is None else f"{line.name} {route}"
         self.failed = problem is not None
         self.plain = are_plain(line.active, self.duration, self.time_to_first_byte, self.response_size)
-        self.exemplar_due = 0.0
-        self.slowest = 0.0
 
     def record_duration(self, seconds: float, ended: float, context: SpanContext) -> None:
-        """Count a sampled request that took `seconds` until `ended` (`perf_counter`), as an exemplar if it is due.
-
-        Due is the first of each second, and any that is slower than those before it in that second: an exemplar
-        costs four times as much as a count (1.0 to 0.25 us), and the slow ones are those that people look for.
-        """
-        if ended < self.exemplar_due and seconds <= self.slowest:
+        """Count a sampled request that took `seconds` until `ended` (`perf_counter`), as an exemplar if it is due."""
+        if self.takes(seconds, ended):
+            self.duration.record_with_exemplar(seconds, context.trace_id, context.span_id)
+        else:
             self.duration.record(seconds)
-            return
-        if ended >= self.exemplar_due:
-            self.exemplar_due = ended + EXEMPLAR_SECONDS
-        self.slowest = seconds
-        self.duration.record_with_exemplar(seconds, context.trace_id, context.span_id)
 
 
 class RequestLine:

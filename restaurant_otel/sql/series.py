@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanContext
 
 from restaurant_otel import catalog, forks
 from restaurant_otel.metrics import registry
-from restaurant_otel.metrics.cells import EXEMPLAR_SECONDS, CounterCell, HistogramCell, pair
+from restaurant_otel.metrics.cells import CounterCell, HistogramCell, Sampled, pair
 from restaurant_otel.sql import databases, places
 from restaurant_otel.sql.book import OTHER
 from restaurant_otel.sql.fetching import Fetching
@@ -39,48 +39,32 @@ _admitted: Final[set[str]] = set()
 _series: Final[set[tuple[str, str | None]]] = set()
 
 
-class Series:
+class Series(Sampled):
     """The cells of one statement for one route, and what counts its rows.
 
     `durations` counts in `duration` and in `by_statement`; `fetching` counts rows, `fetching_known_rows` does not.
     """
 
-    __slots__ = (
-        "by_statement",
-        "duration",
-        "durations",
-        "exemplar_due",
-        "fetching",
-        "fetching_known_rows",
-        "rows",
-        "slowest",
-    )
+    __slots__ = ("by_statement", "duration", "durations", "fetching", "fetching_known_rows", "rows")
 
     def __init__(
         self, duration: HistogramCell, by_statement: HistogramCell, rows: CounterCell, fetch: HistogramCell
     ) -> None:
+        super().__init__()
         self.duration = duration
         self.by_statement = by_statement
         self.durations = pair(duration, by_statement)
         self.rows = rows
         self.fetching = Fetching(fetch, rows)
         self.fetching_known_rows = Fetching(fetch, None)
-        self.exemplar_due = 0.0
-        self.slowest = 0.0
 
     def record_sampled(self, seconds: float, ended: float, context: SpanContext) -> None:
-        """Count a sampled query that took `seconds` until `ended` (`perf_counter`), as an exemplar if it is due.
-
-        The rule is that of requests: see `serving.series.Series.record_duration`.
-        """
-        if ended < self.exemplar_due and seconds <= self.slowest:
+        """Count a sampled query that took `seconds` until `ended` (`perf_counter`), as an exemplar if it is due."""
+        if self.takes(seconds, ended):
+            self.duration.record_with_exemplar(seconds, context.trace_id, context.span_id)
+            self.by_statement.record(seconds)
+        else:
             self.durations.record(seconds)
-            return
-        if ended >= self.exemplar_due:
-            self.exemplar_due = ended + EXEMPLAR_SECONDS
-        self.slowest = seconds
-        self.duration.record_with_exemplar(seconds, context.trace_id, context.span_id)
-        self.by_statement.record(seconds)
 
 
 class Known:
