@@ -24,6 +24,7 @@ from restaurant_otel import sql
 from restaurant_otel.current import REQUEST_KEY
 from restaurant_otel.metrics.registry import registry
 from restaurant_otel.sql import series, slow
+from restaurant_otel.sql.book import SlowQuery, slow_queries
 from restaurant_otel.sql.notes import notes
 from tests.support.processes import free_port
 from tests.support.readings import Readings
@@ -164,6 +165,26 @@ def fresh_words() -> None:
             file.unlink()
     series.forget()
     slow.forget()
+
+
+@pytest.fixture
+def everything_is_slow(told: Told, spans: Spans) -> None:
+    """Every query is kept, with its plan; none is a repetition."""
+    fresh_words()
+    sql.uninstall()
+    sql.install(
+        tracer=lambda: spans.provider.get_tracer("tests"), options=sql.Options(slow_seconds=0.0, repeats=0)
+    )
+
+
+def explained(is_it: Callable[[SlowQuery], bool]) -> SlowQuery:
+    """The slow query that `is_it`, once it has its plan or the reason why not."""
+
+    def found() -> list[SlowQuery]:
+        return [each for each in slow_queries() if is_it(each) and (each.plan or each.no_plan)]
+
+    eventually(found)
+    return found()[0]
 
 
 class Request:

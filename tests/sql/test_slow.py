@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from restaurant_otel import sql
 from restaurant_otel.sql import lexing, slow
 from restaurant_otel.sql.book import SlowQuery, slow_queries
-from tests.sql.conftest import Database, Request, Told, fresh_words, users
+from tests.sql.conftest import Database, Request, Told, explained, users
 from tests.sql.test_queries import insert_batch, insert_one
 from tests.support.spans import Spans
 from tests.support.wait import eventually
@@ -20,23 +20,12 @@ from tests.support.wait import eventually
 SECRET = "s3cr3tvalue"
 
 
-@pytest.fixture(autouse=True)
-def everything_is_slow(told: Told, spans: Spans) -> None:
-    fresh_words()
-    sql.uninstall()
-    sql.install(
-        tracer=lambda: spans.provider.get_tracer("tests"), options=sql.Options(slow_seconds=0.0, repeats=0)
-    )
+pytestmark = pytest.mark.usefixtures("everything_is_slow")
 
 
 def kept(summary: str) -> SlowQuery:
-    """The slow query of this summary, once it has its plan or the reason why not."""
-
-    def found() -> list[SlowQuery]:
-        return [each for each in slow_queries() if each.summary == summary and (each.plan or each.no_plan)]
-
-    eventually(found)
-    return found()[0]
+    """The slow query of this summary, explained."""
+    return explained(lambda each: each.summary == summary)
 
 
 def by_name(connection):

@@ -18,14 +18,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from restaurant_otel import sql
 from restaurant_otel.sql.advisor import advise, apply
 from restaurant_otel.sql.advisor.access import read_only, usable
 from restaurant_otel.sql.advisor.report import FORMATS, write
-from restaurant_otel.sql.book import SlowQuery, slow_queries
-from tests.sql.conftest import Request, Told, fresh_words
+from restaurant_otel.sql.book import SlowQuery
+from tests.sql.conftest import Request, explained
 from tests.support.processes import free_port
-from tests.support.spans import Spans
 from tests.support.wait import eventually
 
 PASSWORD = "Sw0rdf1sh-2217"
@@ -138,23 +136,9 @@ def test_its_session_refuses_to_write(shop: sa.URL) -> None:
 # --- slow queries --------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def everything_is_slow(told: Told, spans: Spans) -> None:
-    fresh_words()
-    sql.uninstall()
-    sql.install(
-        tracer=lambda: spans.provider.get_tracer("tests"), options=sql.Options(slow_seconds=0.0, repeats=0)
-    )
-
-
 def kept(words: str) -> SlowQuery:
-    """The slow query whose text has these words, once it has its plan or the reason why not."""
-
-    def found() -> list[SlowQuery]:
-        return [each for each in slow_queries() if words in each.text and (each.plan or each.no_plan)]
-
-    eventually(found)
-    return found()[0]
+    """The slow query whose text has these words, explained."""
+    return explained(lambda each: words in each.text)
 
 
 @pytest.mark.usefixtures("everything_is_slow")
