@@ -18,7 +18,7 @@ from opentelemetry.trace import Span
 from restaurant_otel import identity
 from restaurant_otel.current import enter, leave, present
 from restaurant_otel.errors import survived
-from restaurant_otel.sql import databases, lexing, slow, statements, stock
+from restaurant_otel.sql import databases, lexing, repeats, slow, statements, stock
 from restaurant_otel.sql.keeper import Keeper
 from restaurant_otel.sql.options import Options
 from restaurant_otel.sql.series import Known
@@ -112,16 +112,22 @@ class ObservedEngine:
         request: Any,
         route: str | None,
         span: Span | None,
+        began: float,
         duration: float,
         statement: str,
         parameters: Any,
         context: Any,
     ) -> None:
-        """A query has failed. Never raises."""
+        """A query has failed: what `observation.py` does itself for one that succeeds. Never raises."""
+        options = self.options
         try:
             if request is not None:
                 request.add_timing("db", duration)
-            if duration >= self.options.slow_seconds:
+                if known.reads and options.repeats:
+                    repeats.count(
+                        known, request, route, began, duration, context, options.repeats, self.keeper
+                    )
+            if duration >= options.slow_seconds:
                 self.slow(known, route, duration, span, statement, parameters, context, False)
         except Exception as error:  # noqa: BLE001 - the app gets the query's own error
             survived("sql", error)

@@ -133,7 +133,7 @@ class Observation:
         except BaseException as error:
             duration = perf_counter() - began
             queries.failed(error, known, route, span, duration)
-            engine.failed(known, request, route, span, duration, statement, parameters, context)
+            engine.failed(known, request, route, span, began, duration, statement, parameters, context)
             raise
         duration = perf_counter() - began
         try:

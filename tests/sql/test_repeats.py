@@ -65,6 +65,15 @@ def lazily(engine: sa.Engine, *options, most: int = 30) -> int:
         return sum(len(author.books) for author in authors)
 
 
+def test_a_statement_that_fails_is_repeated_too(shop: sa.Engine, told: Told):
+    with Request("/failing"), shop.connect() as connection:
+        for _ in range(REPEATS + 2):
+            with pytest.raises(sa.exc.DBAPIError):
+                connection.execute(sa.text("SELECT nothing FROM authors"))
+    (each,) = found("/failing")
+    assert (each.requests, each.queries) == (1, REPEATS + 2)
+
+
 def test_a_lazy_collection_is_named_with_route_count_and_fix(shop: sa.Engine, told: Told):
     for _ in range(2):
         with Request("/named"):
