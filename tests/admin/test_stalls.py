@@ -91,9 +91,7 @@ def test_to_advise_on_a_large_schema_holds_up_no_request_and_any_worker_tells_of
         Judge(workers).verdict(advise, 4)
         job = done[-1]
         assert job["state"] == "done", job["error"]
-        assert (
-            "recommendations" in job["result"]
-        )  # whether there are any is for a busy machine to say: SQLite is measured
+        assert job["result"]["recommendations"]
         assert job["worker"] in asked
         for worker, one in asked.items():
             assert one.get(f"/jobs/{job['id']}").json() == job
