@@ -158,6 +158,7 @@ def told(spans: Spans, added: Callable[[], Readings]) -> Iterator[Told]:
 
 def fresh_words() -> None:
     """Forget texts, places and plans: one process plays many in these tests."""
+    notes.save()  # what an earlier test's keeper has taken is to be written before it is removed
     notes.forget()
     group = registry().group
     if group is not None:  # a test has forked: since then there is a folder, with the words of earlier tests
